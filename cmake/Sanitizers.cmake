@@ -1,0 +1,7 @@
+# Sanitizers come through presets alone (SSA_SANITIZE), never through global flags.
+add_library(ssa_sanitizers INTERFACE)
+if(SSA_SANITIZE)
+  target_compile_options(ssa_sanitizers INTERFACE
+    -fsanitize=${SSA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(ssa_sanitizers INTERFACE -fsanitize=${SSA_SANITIZE})
+endif()

@@ -1,0 +1,61 @@
+// Files: memory-mapped reading, and writing that leaves either the whole new file or the old one.
+#pragma once
+
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace ssa {
+
+/// A file mapped read-only. Owns the mapping; move-only; safe to read from many threads. A file of no bytes gives an
+/// empty span.
+class MappedFile {
+ public:
+  /// Throws Error naming the path if it cannot be opened or mapped.
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+};
+
+/// A file written under a temporary name in the target's folder and renamed by commit(); destroyed before that, it
+/// leaves nothing behind. Not thread-safe.
+class AtomicFile {
+ public:
+  /// Throws Error naming the path if the temporary cannot be made.
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Appends; throws Error naming the path and the reason (a full disk, say).
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  /// Flushes, syncs and renames onto the target.
+  void commit();
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  std::FILE* file_ = nullptr;
+};
+
+/// The whole file's bytes; `-` reads standard input. Throws Error naming the path.
+std::string read_file(const std::filesystem::path& path);
+
+/// Writes the whole file atomically.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+}  // namespace ssa
