@@ -17,6 +17,8 @@ message(STATUS "LibTorch ${SSA_TORCH_VERSION}: ${SSA_TORCH}")
 add_library(ssa_torch INTERFACE)
 target_include_directories(ssa_torch SYSTEM INTERFACE
   ${SSA_TORCH}/include ${SSA_TORCH}/include/torch/csrc/api/include)
+# CMake compiles programs with -fPIE and libraries with -fPIC; one precompiled header serves both only if they agree.
+target_compile_options(ssa_torch INTERFACE -fPIC)
 target_link_directories(ssa_torch INTERFACE ${SSA_TORCH}/lib)
 target_link_options(ssa_torch INTERFACE -Wl,-rpath,${SSA_TORCH}/lib)
 target_link_libraries(ssa_torch INTERFACE torch torch_cpu c10)

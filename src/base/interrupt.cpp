@@ -1,5 +1,8 @@
 #include "base/interrupt.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -17,6 +20,26 @@ struct Slot {
 };
 std::array<Slot, 64> slots;
 std::mutex slots_mutex;
+
+/// Removes a folder and the files in it. Its entries are read by the bare system call: opendir
+/// allocates.
+void remove_folder(const char* path) {
+  const int folder = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) {
+    return;
+  }
+  alignas(dirent64) static char buffer[1 << 14];
+  long n_bytes = 0;
+  while ((n_bytes = ::syscall(SYS_getdents64, folder, buffer, sizeof buffer)) > 0) {
+    for (long at = 0; at < n_bytes;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
+      ::unlinkat(folder, entry->d_name, 0);  // refuses "." and ".."
+      at += entry->d_reclen;
+    }
+  }
+  ::close(folder);
+  ::rmdir(path);
+}
 
 }  // namespace
 
@@ -44,8 +67,8 @@ void keep_on_interrupt(const std::filesystem::path& path) {
 
 void remove_interrupted_files() {
   for (Slot& slot : slots) {
-    if (slot.used) {
-      ::unlink(slot.path);
+    if (slot.used && ::unlink(slot.path) != 0) {
+      remove_folder(slot.path);
     }
   }
 }

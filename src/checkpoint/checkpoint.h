@@ -25,6 +25,8 @@ class Checkpoint {
   virtual std::vector<std::string> tensor_names() const = 0;
   virtual bool has_tensor(const std::string& name) const = 0;
   virtual std::vector<int64_t> tensor_shape(const std::string& name) const = 0;
+  /// The element type that tensor() returns. Overridden where that is known without reading the tensor.
+  virtual DType tensor_dtype(const std::string& name) const { return tensor(name).dtype; }
   /// The tensor in Hugging Face's layout. GGUF block formats arrive dequantised to F32, llama-arch q and k rows in
   /// Hugging Face's order. Throws Error naming the tensor if it is missing or its bytes are not all there.
   virtual HostTensor tensor(const std::string& name) const = 0;

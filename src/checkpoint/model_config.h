@@ -24,7 +24,8 @@ const char* architecture_name(Architecture architecture);
 
 enum class RopeType { kDefault, kLinear, kLlama3, kYarn };
 
-/// Rotary embedding. Names and meaning as in transformers' rope_parameters (rope_scaling before version 5).
+/// Rotary embedding. Names and meaning as in transformers' rope_parameters (rope_scaling before
+/// version 5).
 struct RopeConfig {
   RopeType type = RopeType::kDefault;
   double theta = 10000.0;
@@ -36,7 +37,7 @@ struct RopeConfig {
   double beta_fast = 32.0;                       // yarn
   double beta_slow = 1.0;                        // yarn
   std::optional<double> mscale, mscale_all_dim;  // yarn
-  bool truncate = true;                          // yarn: round the correction range to whole dimensions
+  bool truncate = true;  // yarn: round the correction range to whole dimensions
 };
 
 /// Shape and constants of a decoder. Sizes in elements.
@@ -53,29 +54,36 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   bool attention_bias = false;         // q, k, v (Qwen2: always)
-  bool attention_output_bias = false;  // o (Llama with attention_bias)
+  bool attention_output_bias = false;  // o (Llama and Qwen3 with attention_bias)
   bool mlp_bias = false;
   RopeConfig rope;
-  std::optional<DType> dtype;         // as stored, where the file says so
+  std::optional<DType> dtype;  // as stored, where the file says so
   std::optional<int64_t> bos_token_id;
-  std::vector<int64_t> eos_token_ids;  // config.json and generation_config.json together, no repeats
+  std::vector<int64_t>
+      eos_token_ids;  // config.json and generation_config.json together, no repeats
   // llama-nsa: block-sparse attention's defaults.
   int64_t nsa_block_size = 16;
   int64_t nsa_block_counts = 16;
   int64_t nsa_window_size = 0;
   std::string nsa_inference_mode = "sparse";
-  /// The whole config.json, for keys read elsewhere ("gist") and for saving in the dialect it came in.
+  /// The whole config.json, for keys read elsewhere ("gist") and for saving in the dialect it came
+  /// in.
   Json raw;
 };
 
-/// Reads config.json's content in either dialect (rope_theta + rope_scaling + torch_dtype, or rope_parameters + dtype).
-/// `generation` is generation_config.json's content or null. Throws Error naming the key for a missing, misshapen or
-/// contradictory value, an unknown architecture (lists those known) or rope type, and for what is not supported
-/// (sliding windows in use, a hidden_act other than silu).
+/// Reads config.json's content in either dialect (rope_theta + rope_scaling + torch_dtype, or
+/// rope_parameters + dtype). `generation` is generation_config.json's content or null. Throws Error
+/// naming the key for a missing, misshapen or contradictory value, an unknown architecture (lists
+/// those known) or rope type, and for what is not supported (sliding windows in use, a hidden_act
+/// other than silu).
 ModelConfig parse_hf_config(const Json& config, const Json& generation);
 
-/// config.json for this configuration: `raw` where it came from a Hugging Face directory, else written anew with the
-/// keys of both dialects.
+/// Throws Error naming config.json's key for the first value outside the range that the models can
+/// work with.
+void check_config(const ModelConfig& config);
+
+/// config.json for this configuration: `raw` where it came from a Hugging Face directory (with
+/// vocab_size and dtype brought up to date), else written anew with the keys of both dialects.
 Json to_hf_config(const ModelConfig& config);
 
 }  // namespace ssa

@@ -14,7 +14,8 @@ struct ChatTemplateOptions {
   bool add_generation_prompt = true;
   std::string bos_token;
   std::string eos_token;
-  Json variables = Json::object();  // further names the template may read: tools, documents, date_string, ...
+  Json variables =
+      Json::object();  // further names the template may read: tools, documents, date_string, ...
 };
 
 /// A parsed template. Immutable; render() is safe from many threads.
@@ -26,9 +27,10 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
 
-  /// `messages`: a list of {"role", "content", ...}. The spans joined are exactly what Python's jinja2 renders (with
-  /// trim_blocks and lstrip_blocks, as transformers sets them); text that stems from `messages` is marked is_input.
-  /// Throws Error for what the template raises (raise_exception) and for operations it cannot do, with the line.
+  /// `messages`: a list of {"role", "content", ...}. The spans joined are exactly what Python's
+  /// jinja2 renders (with trim_blocks and lstrip_blocks, as transformers sets them); text that
+  /// stems from `messages` is marked is_input. Throws Error for what the template raises
+  /// (raise_exception) and for operations it cannot do, with the line.
   std::vector<TextSpan> render(const Json& messages, const ChatTemplateOptions& options) const;
 
  private:

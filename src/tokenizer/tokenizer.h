@@ -16,17 +16,18 @@
 namespace ssa {
 
 struct EncodeOptions {
-  bool add_special = true;    // run the post-processor: BOS and the like
-  bool parse_special = true;  // recognise special tokens in the text; false: they are plain text. Added tokens that are
-                              // not special are recognised either way, as the library does.
+  bool add_special = true;  // run the post-processor: BOS and the like
+  bool parse_special =
+      true;  // recognise special tokens in the text; false: they are plain text. Added tokens that
+             // are not special are recognised either way, as the library does.
 };
 
-/// Immutable after construction: every const method is safe from many threads. Token ids are int64, as LibTorch wants
-/// them.
+/// Immutable after construction: every const method is safe from many threads. Token ids are int64,
+/// as LibTorch wants them.
 class Tokenizer {
  public:
-  /// From tokenizer.json's content. Throws Error naming the part (model, normalizer, pre_tokenizer, ...) that is broken
-  /// or not supported.
+  /// From tokenizer.json's content. Throws Error naming the part (model, normalizer, pre_tokenizer,
+  /// ...) that is broken or not supported.
   static Tokenizer from_json(const Json& tokenizer_json);
   /// From a tokenizer.json file or a folder that holds one.
   static Tokenizer from_file(const std::filesystem::path& path);
@@ -35,14 +36,16 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// `text` is UTF-8; throws Error naming the byte offset if it is not (replace_invalid_utf8 mends it).
+  /// `text` is UTF-8; throws Error naming the byte offset if it is not (replace_invalid_utf8 mends
+  /// it).
   std::vector<int64_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
-  /// One text in pieces: special tokens are recognised only where a whole match lies in template text.
+  /// One text in pieces: special tokens are recognised only where a whole match lies in template
+  /// text.
   std::vector<int64_t> encode(std::span<const TextSpan> spans,
                               const EncodeOptions& options = {}) const;
 
-  /// The text of `ids`, broken UTF-8 replaced by U+FFFD, as the library's decode does. Ids outside the vocabulary that
-  /// the model's table has (padding rows) decode to nothing.
+  /// The text of `ids`, broken UTF-8 replaced by U+FFFD, as the library's decode does. Ids outside
+  /// the vocabulary that the model's table has (padding rows) decode to nothing.
   std::string decode(std::span<const int64_t> ids, bool skip_special = false) const;
   /// The bytes behind one token; for an added token its content.
   std::string token_bytes(int64_t id) const;
@@ -61,8 +64,8 @@ class Tokenizer {
   std::unique_ptr<const Impl> impl_;
 };
 
-/// Turns a growing list of tokens into text, holding back bytes of an unfinished UTF-8 character. Keeps a reference to
-/// the tokenizer. Not thread-safe.
+/// Turns a growing list of tokens into text, holding back bytes of an unfinished UTF-8 character.
+/// Keeps a reference to the tokenizer. Not thread-safe.
 class Detokenizer {
  public:
   explicit Detokenizer(const Tokenizer& tokenizer, bool skip_special = true);

@@ -1,0 +1,49 @@
+#include "checkpoint/convert.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "base/error.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_save.h"
+#include "checkpoint/hf_save.h"
+
+namespace ssa {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::array<std::string_view, 5> kTypes = {"", "f32", "bf16", "f16", "q8_0"};
+
+/// The element type of safetensors for a type's name; absent for "".
+std::optional<DType> safetensors_dtype(const std::string& type, const fs::path& out) {
+  if (type.empty()) return std::nullopt;
+  if (type == "f32") return DType::kF32;
+  if (type == "bf16") return DType::kBF16;
+  if (type == "f16") return DType::kF16;
+  fail("type ", type, " is for GGUF only; ", out.string(), " does not end in .gguf");
+}
+
+}  // namespace
+
+void convert_checkpoint(const fs::path& in, const fs::path& out, const ConvertOptions& options) {
+  check(std::find(kTypes.begin(), kTypes.end(), options.type) != kTypes.end(),
+        "type '",
+        options.type,
+        "' is not supported (known: f32, bf16, f16, q8_0)");
+  std::error_code ignored;
+  check(!fs::equivalent(in, out, ignored), "cannot convert ", in.string(), " onto itself");
+  const bool to_gguf = out.extension() == ".gguf";
+  HfSaveOptions hf{.shard_bytes = options.shard_bytes, .progress = options.progress};
+  if (!to_gguf) {
+    hf.dtype = safetensors_dtype(options.type, out);
+  }
+  const auto source = open_checkpoint(in);
+  if (to_gguf) {
+    save_gguf_checkpoint(*source, out, {.type = options.type, .progress = options.progress});
+  } else {
+    save_hf_checkpoint(*source, out, hf);
+  }
+}
+
+}  // namespace ssa

@@ -1,0 +1,84 @@
+// The program `ssa`. Standard output holds results alone; all else goes to standard error. Exit codes: 0 done, 1 the
+// work failed, 2 the command line is wrong.
+#include <torch/version.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "cli/command.h"
+
+namespace {
+
+extern "C" void on_signal(int signal) {
+  ssa::remove_interrupted_files();
+  std::_Exit(128 + signal);
+}
+
+void install_signal_handlers() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    std::signal(signal, on_signal);
+  }
+  std::signal(SIGPIPE, SIG_DFL);  // `ssa generate ... | head` ends quietly
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+int report(const std::string& message, int code) {
+  std::fprintf(stderr, "ssa: %s\n", message.c_str());
+  return code;
+}
+
+/// The subcommand that was named, else the root.
+CLI::App& chosen(CLI::App& root) {
+  const auto subcommands = root.get_subcommands();
+  return subcommands.empty() ? root : *subcommands.front();
+}
+
+int run(CLI::App& root, int argc, char** argv) {
+  try {
+    root.parse(argc, argv);
+    return 0;
+  } catch (const CLI::Success& success) {  // --help, --version
+    return root.exit(success);
+  } catch (const CLI::ExtrasError&) {
+    CLI::App& app = chosen(root);
+    const auto extras = root.remaining(/*recurse=*/true);
+    return report(ssa::describe_unknown_flag(app, extras.empty() ? "" : extras.front()), 2);
+  } catch (const CLI::ParseError& error) {
+    return report(first_line(error.what()), 2);
+  } catch (const ssa::UsageError& error) {
+    return report(error.what(), 2);
+  } catch (const ssa::Error& error) {
+    return report(error.what(), 1);
+  } catch (const c10::Error& error) {
+    return report(first_line(error.what_without_backtrace()), 1);
+  } catch (const std::bad_alloc&) {
+    return report("out of memory", 1);
+  } catch (const std::exception& error) {
+    return report(first_line(error.what()), 1);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  install_signal_handlers();
+  CLI::App root("Sparse attention over long contexts.", "ssa");
+  root.set_version_flag("--version", std::string("ssa " SSA_VERSION " (LibTorch ") + TORCH_VERSION + ")");
+  root.require_subcommand(1);
+  root.failure_message(CLI::FailureMessage::simple);
+  ssa::add_generate_command(root);
+  ssa::add_logits_command(root);
+  ssa::add_tokenize_command(root);
+  ssa::add_info_command(root);
+  ssa::add_convert_command(root);
+  for (CLI::App* command : root.get_subcommands({})) {
+    ssa::add_environment_names(*command);
+  }
+  return run(root, argc, argv);
+}

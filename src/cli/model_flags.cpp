@@ -1,0 +1,91 @@
+#include "cli/model_flags.h"
+
+#include <torch/torch.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "cli/progress_bar.h"
+#include "engine/kv_cache.h"
+#include "models/factory.h"
+
+namespace ssa {
+
+CLI::Option* add_model_option(CLI::App& app, std::string& model) {
+  return app
+      .add_option("model,-m,--model", model, "Hugging Face directory or .gguf file")
+      ->required()
+      ->type_name("MODEL");
+}
+
+void add_model_flags(CLI::App& app, ModelFlags& flags) {
+  add_model_option(app, flags.model);
+  app.add_option("--dtype", flags.dtype, "Number type of weights and arithmetic")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f64"}))
+      ->capture_default_str();
+  app.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("-t,--threads", flags.threads, "CPU threads (default: one a core)")
+      ->check(CLI::Range(1, 4096));
+}
+
+torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config) {
+  if (flags.dtype == "auto") {
+    const bool native = flags.device != "cpu" || __builtin_cpu_supports("avx512bf16");
+    return config.dtype == DType::kBF16 && native ? torch::kBFloat16 : torch::kFloat32;
+  }
+  return flags.dtype == "f64" ? torch::kFloat64
+         : flags.dtype == "bf16" ? torch::kBFloat16
+                                 : torch::kFloat32;
+}
+
+torch::Device resolve_device(const ModelFlags& flags) {
+  const bool cuda = flags.device == "cuda" || flags.device.starts_with("cuda:");
+  if (!cuda && flags.device != "cpu") {
+    throw UsageError("--device " + flags.device + " is not one of cpu, cuda, cuda:N");
+  }
+  check(!cuda || torch::cuda::is_available(), "--device ", flags.device,
+        ": LibTorch ", TORCH_VERSION, " finds no CUDA device here");
+  try {
+    const torch::Device device(flags.device);
+    check(!cuda || device.index() < static_cast<int>(torch::cuda::device_count()), "--device ",
+          flags.device, ": this machine has ", torch::cuda::device_count(), " CUDA devices");
+    return device;
+  } catch (const c10::Error&) {
+    throw UsageError("--device " + flags.device + " is not one of cpu, cuda, cuda:N");
+  }
+}
+
+LoadedModel load(const ModelFlags& flags) {
+  if (flags.threads > 0) {
+    torch::set_num_threads(flags.threads);
+  }
+  LoadedModel loaded;
+  loaded.checkpoint = open_checkpoint(flags.model);
+  ProgressBar bar("loading");
+  LoadOptions options;
+  options.dtype = resolve_dtype(flags, loaded.checkpoint->config());
+  options.device = resolve_device(flags);
+  options.progress = bar.callback();
+  loaded.model = load_model(*loaded.checkpoint, options);
+  return loaded;
+}
+
+Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path) {
+  const Json json = checkpoint.tokenizer_json();
+  check(!json.is_null(), path, " has no tokenizer.json");
+  return Tokenizer::from_json(json);
+}
+
+void check_cache_memory(const CausalLM& model, int64_t n_tokens) {
+  if (!model.device().is_cpu()) {
+    return;
+  }
+  const uint64_t needed = KvCache::bytes(model.config(), model.dtype(), n_tokens);
+  const uint64_t available = available_memory_bytes();
+  const uint64_t one_token = KvCache::bytes(model.config(), model.dtype(), 1);
+  check(needed <= available, "keys and values of ", n_tokens, " tokens need ", format_bytes(needed),
+        ", and ", format_bytes(available), " of memory are available, enough for ",
+        available / one_token, " tokens; lower --ctx-size or --predict");
+}
+
+}  // namespace ssa

@@ -1,0 +1,46 @@
+// The flags that every command with a model has, and what they open.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "cli/command.h"
+#include "models/causal_lm.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ssa {
+
+struct ModelFlags {
+  std::string model;           // Hugging Face directory or .gguf file
+  std::string dtype = "auto";  // f32, bf16, f64; auto: see resolve_dtype
+  std::string device = "cpu";  // cpu, cuda, cuda:N
+  int threads = 0;             // 0: one a core
+};
+
+/// Adds the model, as an argument or by -m.
+CLI::Option* add_model_option(CLI::App& app, std::string& model);
+/// Adds --dtype, --device and --threads as well.
+void add_model_flags(CLI::App& app, ModelFlags& flags);
+
+/// What --dtype auto means: bf16 where the checkpoint is bf16 and the device multiplies it natively, else f32.
+torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config);
+/// Throws Error where LibTorch has no such device.
+torch::Device resolve_device(const ModelFlags& flags);
+
+struct LoadedModel {
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::shared_ptr<CausalLM> model;
+};
+
+/// Sets the number of threads, opens the checkpoint and loads the model, with a progress bar.
+LoadedModel load(const ModelFlags& flags);
+
+/// The checkpoint's tokenizer; throws Error if it has none.
+Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path);
+
+/// Throws Error if a sequence of that many tokens does not fit into memory, saying how much it needs.
+void check_cache_memory(const CausalLM& model, int64_t n_tokens);
+
+}  // namespace ssa

@@ -1,0 +1,46 @@
+// The generation loop: a prompt in, text out as it comes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "engine/sequence.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ssa {
+
+struct GenerateOptions {
+  int64_t max_new_tokens = 256;
+  int64_t prefill_piece = 512;         // tokens a forward pass of the prompt
+  SamplingOptions sampling;
+  std::vector<std::string> stop;       // strings that end the answer; not part of it
+  std::vector<int64_t> stop_tokens;    // tokens that end it (EOS); not part of it
+  std::vector<int64_t> forbidden;      // tokens never generated
+  std::function<void(std::string_view)> on_text;  // each complete piece of text
+  ProgressFn on_prefill;                           // in tokens of the prompt
+};
+
+enum class FinishReason { kStop, kLength };
+
+struct GenerateResult {
+  std::vector<int64_t> ids;  // generated, without the stop token
+  std::string text;
+  FinishReason finish = FinishReason::kLength;
+  int64_t prompt_tokens = 0;
+  double prefill_seconds = 0;
+  double decode_seconds = 0;  // of ids.size() tokens, the first one's forward pass being the prompt's
+};
+
+/// Reads `prompt` and generates. Position i of the sequence continues behind the prompt's last position.
+GenerateResult generate(const Tokenizer& tokenizer,
+                        Sequence& sequence,
+                        std::span<const int64_t> prompt,
+                        std::span<const int64_t> positions,  // as long as prompt
+                        const GenerateOptions& options);
+
+}  // namespace ssa

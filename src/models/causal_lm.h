@@ -1,0 +1,30 @@
+// What the rest of the program knows of a model.
+#pragma once
+
+#include <torch/torch.h>
+
+#include "attention/attention.h"
+#include "checkpoint/model_config.h"
+
+namespace ssa {
+
+/// A decoder that predicts the next token. It knows tokens, positions and projections; which keys a query attends, and
+/// where they are kept, is the AttentionContext's affair. Tokens of several sequences may lie in one call, one behind the
+/// other, if the context can tell them apart.
+///
+/// forward() is safe from several threads with a context each, as long as nobody changes parameters.
+class CausalLM : public torch::nn::Module {
+ public:
+  /// Final hidden states, normalised: [n_tokens, hidden_size].
+  virtual Tensor forward(const Tensor& ids,        // [n_tokens] int64
+                         const Tensor& positions,  // [n_tokens] int64, rotary positions
+                         AttentionContext& attention) = 0;
+  /// Next-token logits of such states: [n_rows, vocab_size], in the model's dtype.
+  virtual Tensor logits(const Tensor& hidden) = 0;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual torch::ScalarType dtype() const = 0;
+  virtual torch::Device device() const = 0;
+};
+
+}  // namespace ssa

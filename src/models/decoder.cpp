@@ -1,0 +1,133 @@
+#include "models/decoder.h"
+
+#include <cmath>
+
+namespace ssa {
+
+SelfAttentionImpl::SelfAttentionImpl(ParameterSource& source,
+                                     const std::string& name,
+                                     const ModelConfig& config,
+                                     const DecoderTraits& traits)
+    : head_dim_(config.head_dim) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t n_query = config.n_heads * head_dim_, n_key = config.n_kv_heads * head_dim_;
+  const auto linear = [&](const char* part, int64_t n_out, int64_t n_in, bool bias) {
+    return register_module(part, Linear(source, name + "." + part, n_out, n_in, bias));
+  };
+  q_proj_ = linear("q_proj", n_query, hidden, traits.qkv_bias);
+  k_proj_ = linear("k_proj", n_key, hidden, traits.qkv_bias);
+  v_proj_ = linear("v_proj", n_key, hidden, traits.qkv_bias);
+  o_proj_ = linear("o_proj", hidden, n_query, traits.output_bias);
+  qkv_ = FusedLinear({q_proj_, k_proj_, v_proj_});
+  if (traits.output_gate) {
+    g_proj_ = linear("g_proj", 3 * config.n_heads, hidden, false);
+  }
+  if (traits.qk_norm) {
+    const double eps = config.rms_norm_eps;
+    q_norm_ = register_module("q_norm", RmsNorm(source, name + ".q_norm", head_dim_, eps));
+    k_norm_ = register_module("k_norm", RmsNorm(source, name + ".k_norm", head_dim_, eps));
+  }
+}
+
+Tensor SelfAttentionImpl::forward(const Tensor& x,
+                                  const RotaryTable& rotary,
+                                  int64_t layer,
+                                  AttentionContext& attention) {
+  const auto heads = [&](const Tensor& t) { return t.unflatten(-1, {-1, head_dim_}); };
+  const std::vector<Tensor> projected = qkv_.forward(x);
+  Tensor q = heads(projected[0]), k = heads(projected[1]);
+  if (q_norm_) {
+    q = q_norm_->forward(q);
+    k = k_norm_->forward(k);
+  }
+  Tensor out = attention.attend(layer, {.q = apply_rotary(q, rotary),
+                                        .k = apply_rotary(k, rotary),
+                                        .v = heads(projected[2]),
+                                        .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))});
+  if (g_proj_) {
+    // Three gates a head; the middle one belongs to attention (arXiv 2511.20102; the others are NSA's).
+    const Tensor gates = g_proj_->forward(x).unflatten(-1, {-1, 3}).sigmoid();
+    out = out * gates.slice(-1, 1, 2);
+  }
+  return o_proj_->forward(out.flatten(1));
+}
+
+SwiGluImpl::SwiGluImpl(ParameterSource& source,
+                       const std::string& name,
+                       const ModelConfig& config,
+                       bool bias) {
+  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
+  const auto linear = [&](const char* part, int64_t n_out, int64_t n_in) {
+    return register_module(part, Linear(source, name + "." + part, n_out, n_in, bias));
+  };
+  gate_proj_ = linear("gate_proj", inner, hidden);
+  up_proj_ = linear("up_proj", inner, hidden);
+  down_proj_ = linear("down_proj", hidden, inner);
+  gate_up_ = FusedLinear({gate_proj_, up_proj_});
+}
+
+Tensor SwiGluImpl::forward(const Tensor& x) {
+  const std::vector<Tensor> gate_up = gate_up_.forward(x);
+  return down_proj_->forward(torch::silu(gate_up[0]) * gate_up[1]);
+}
+
+DecoderLayerImpl::DecoderLayerImpl(ParameterSource& source,
+                                   const std::string& name,
+                                   const ModelConfig& config,
+                                   const DecoderTraits& traits) {
+  const auto norm = [&](const char* part) {
+    return register_module(
+        part, RmsNorm(source, name + "." + part, config.hidden_size, config.rms_norm_eps));
+  };
+  input_layernorm_ = norm("input_layernorm");
+  self_attn_ = register_module("self_attn", SelfAttention(source, name + ".self_attn", config, traits));
+  post_attention_layernorm_ = norm("post_attention_layernorm");
+  mlp_ = register_module("mlp", SwiGlu(source, name + ".mlp", config, traits.mlp_bias));
+}
+
+Tensor DecoderLayerImpl::forward(const Tensor& x,
+                                 const RotaryTable& rotary,
+                                 int64_t layer,
+                                 AttentionContext& attention) {
+  const Tensor attended =
+      x + self_attn_->forward(input_layernorm_->forward(x), rotary, layer, attention);
+  return attended + mlp_->forward(post_attention_layernorm_->forward(attended));
+}
+
+Decoder::Decoder(ParameterSource& source, const ModelConfig& config, const DecoderTraits& traits)
+    : config_(config),
+      embedding_(source.parameter("model.embed_tokens.weight",
+                                  {config.vocab_size, config.hidden_size})),
+      rotary_(config.rope, config.head_dim, config.max_position_embeddings, embedding_.device()) {
+  // Modules named so that named_parameters() gives Hugging Face's names.
+  auto model = register_module("model", std::make_shared<torch::nn::Module>());
+  auto embed_tokens = model->register_module("embed_tokens", std::make_shared<torch::nn::Module>());
+  embed_tokens->register_parameter("weight", embedding_, false);
+  auto layers = model->register_module("layers", std::make_shared<torch::nn::Module>());
+  for (int64_t i = 0; i < config.n_layers; ++i) {
+    const std::string index = std::to_string(i);
+    layers_.push_back(layers->register_module(
+        index, DecoderLayer(source, "model.layers." + index, config, traits)));
+  }
+  norm_ = model->register_module(
+      "norm", RmsNorm(source, "model.norm", config.hidden_size, config.rms_norm_eps));
+  if (!config.tie_word_embeddings) {
+    lm_head_ = register_module(
+        "lm_head", Linear(source, "lm_head", config.vocab_size, config.hidden_size, false));
+  }
+}
+
+Tensor Decoder::forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) {
+  const RotaryTable table = rotary_.table(positions, dtype());
+  Tensor x = torch::embedding(embedding_, ids);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    x = layers_[i]->forward(x, table, static_cast<int64_t>(i), attention);
+  }
+  return norm_->forward(x);
+}
+
+Tensor Decoder::logits(const Tensor& hidden) {
+  return lm_head_ ? lm_head_->forward(hidden) : torch::linear(hidden, embedding_);
+}
+
+}  // namespace ssa

@@ -1,0 +1,88 @@
+// The decoder that Llama, Qwen2, Qwen3 and llama-nsa share; what tells them apart are a few switches.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "models/causal_lm.h"
+#include "nn/layers.h"
+#include "nn/rotary.h"
+
+namespace ssa {
+
+/// Where the architectures differ inside a layer.
+struct DecoderTraits {
+  bool qkv_bias = false;     // Qwen2
+  bool output_bias = false;  // Llama with attention_bias
+  bool mlp_bias = false;     // Llama with mlp_bias
+  bool qk_norm = false;      // Qwen3: RMS norm over head_dim of each head's q and k, before the rotation
+  bool output_gate = false;  // llama-nsa: each head's output times sigmoid(g_proj(x))
+};
+
+/// Self-attention: projections, rotation, attention through the context, gate, output projection.
+class SelfAttentionImpl : public torch::nn::Module {
+ public:
+  SelfAttentionImpl(ParameterSource& source,
+                    const std::string& name,
+                    const ModelConfig& config,
+                    const DecoderTraits& traits);
+  /// x: [n_tokens, hidden_size], normalised.
+  Tensor forward(const Tensor& x, const RotaryTable& rotary, int64_t layer, AttentionContext& attention);
+
+ private:
+  int64_t head_dim_;
+  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, o_proj_{nullptr}, g_proj_{nullptr};
+  FusedLinear qkv_;
+  RmsNorm q_norm_{nullptr}, k_norm_{nullptr};
+};
+TORCH_MODULE(SelfAttention);
+
+/// down(silu(gate(x)) * up(x)) (arXiv 2002.05202).
+class SwiGluImpl : public torch::nn::Module {
+ public:
+  SwiGluImpl(ParameterSource& source, const std::string& name, const ModelConfig& config, bool bias);
+  Tensor forward(const Tensor& x);
+
+ private:
+  Linear gate_proj_{nullptr}, up_proj_{nullptr}, down_proj_{nullptr};
+  FusedLinear gate_up_;
+};
+TORCH_MODULE(SwiGlu);
+
+/// Pre-norm residual layer.
+class DecoderLayerImpl : public torch::nn::Module {
+ public:
+  DecoderLayerImpl(ParameterSource& source,
+                   const std::string& name,
+                   const ModelConfig& config,
+                   const DecoderTraits& traits);
+  Tensor forward(const Tensor& x, const RotaryTable& rotary, int64_t layer, AttentionContext& attention);
+
+ private:
+  RmsNorm input_layernorm_{nullptr}, post_attention_layernorm_{nullptr};
+  SelfAttention self_attn_{nullptr};
+  SwiGlu mlp_{nullptr};
+};
+TORCH_MODULE(DecoderLayer);
+
+/// The whole model. Parameters carry Hugging Face's names. Built on its device; it cannot be moved afterwards.
+class Decoder : public CausalLM {
+ public:
+  Decoder(ParameterSource& source, const ModelConfig& config, const DecoderTraits& traits);
+
+  Tensor forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) override;
+  Tensor logits(const Tensor& hidden) override;
+  const ModelConfig& config() const override { return config_; }
+  torch::ScalarType dtype() const override { return embedding_.scalar_type(); }
+  torch::Device device() const override { return embedding_.device(); }
+
+ private:
+  ModelConfig config_;
+  Tensor embedding_;  // [vocab_size, hidden_size]
+  std::vector<DecoderLayer> layers_;
+  RmsNorm norm_{nullptr};
+  Linear lm_head_{nullptr};  // null where the embedding serves (tie_word_embeddings)
+  RotaryEmbedding rotary_;
+};
+
+}  // namespace ssa

@@ -1,0 +1,117 @@
+#include "models/factory.h"
+
+#include <array>
+#include <string>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "checkpoint/expected_tensors.h"
+#include "models/decoder.h"
+#include "tensor/convert.h"
+
+namespace ssa {
+namespace {
+
+struct FactoryEntry {
+  Architecture architecture;
+  DecoderTraits (*traits)(const ModelConfig&);
+};
+
+DecoderTraits llama_traits(const ModelConfig& config) {
+  return {.qkv_bias = config.attention_bias,
+          .output_bias = config.attention_output_bias,
+          .mlp_bias = config.mlp_bias};
+}
+DecoderTraits qwen2_traits(const ModelConfig&) { return {.qkv_bias = true}; }
+DecoderTraits qwen3_traits(const ModelConfig& config) {
+  return {.qkv_bias = config.attention_bias,
+          .output_bias = config.attention_output_bias,
+          .qk_norm = true};
+}
+DecoderTraits llama_nsa_traits(const ModelConfig& config) {
+  return {.qkv_bias = config.attention_bias,
+          .output_bias = config.attention_output_bias,
+          .mlp_bias = config.mlp_bias,
+          .output_gate = true};
+}
+
+/// Every architecture there is.
+constexpr std::array kFactories = {
+    FactoryEntry{Architecture::kLlama, llama_traits},
+    FactoryEntry{Architecture::kQwen2, qwen2_traits},
+    FactoryEntry{Architecture::kQwen3, qwen3_traits},
+    FactoryEntry{Architecture::kLlamaNsa, llama_nsa_traits},
+};
+
+DecoderTraits traits_of(const ModelConfig& config) {
+  for (const FactoryEntry& entry : kFactories) {
+    if (entry.architecture == config.architecture) {
+      return entry.traits(config);
+    }
+  }
+  TORCH_INTERNAL_ASSERT(false, "architecture without a factory");
+}
+
+/// Reads parameters from a checkpoint into memory of their own (the file stays untouched by anyone who writes to them).
+class CheckpointSource : public ParameterSource {
+ public:
+  CheckpointSource(const Checkpoint& checkpoint, const LoadOptions& options)
+      : checkpoint_(checkpoint),
+        options_(options),
+        total_bytes_(parameter_bytes(checkpoint.config(), options.dtype)) {}
+
+  Tensor parameter(const std::string& name, at::IntArrayRef shape) override {
+    const Tensor stored = to_tensor(checkpoint_.tensor(name));
+    TORCH_INTERNAL_ASSERT(stored.sizes() == shape, name, ": ", stored.sizes(), " against ", shape);
+    const Tensor loaded = stored.to(options_.device, options_.dtype, /*non_blocking=*/false, /*copy=*/true);
+    done_bytes_ += loaded.nbytes();
+    if (options_.progress) {
+      options_.progress(static_cast<int64_t>(done_bytes_), static_cast<int64_t>(total_bytes_));
+    }
+    return loaded;
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  const LoadOptions& options_;
+  uint64_t done_bytes_ = 0;
+  uint64_t total_bytes_;
+};
+
+void check_memory(const ModelConfig& config, const LoadOptions& options) {
+  if (!options.device.is_cpu()) {
+    return;
+  }
+  const uint64_t needed = parameter_bytes(config, options.dtype);
+  const uint64_t available = available_memory_bytes();
+  check(needed <= available, "the model's parameters need ", format_bytes(needed), " as ",
+        torch::toString(options.dtype), ", and ", format_bytes(available),
+        " of memory are available; --dtype bf16 halves what f32 needs");
+}
+
+}  // namespace
+
+uint64_t parameter_count(const ModelConfig& config) {
+  uint64_t count = 0;
+  for (const ExpectedTensor& tensor : expected_tensors(config)) {
+    count = checked_add(count, checked_numel(tensor.shape, tensor.name.c_str()), "parameters");
+  }
+  return count;
+}
+
+uint64_t parameter_bytes(const ModelConfig& config, torch::ScalarType dtype) {
+  return checked_mul(parameter_count(config), torch::elementSize(dtype), "parameters");
+}
+
+std::shared_ptr<CausalLM> load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
+  check_tensors(checkpoint);
+  check_memory(checkpoint.config(), options);
+  const torch::NoGradGuard no_grad;
+  CheckpointSource source(checkpoint, options);
+  const ModelConfig& config = checkpoint.config();
+  return std::make_shared<Decoder>(source, config, traits_of(config));
+}
+
+}  // namespace ssa

@@ -1,0 +1,62 @@
+// The small parts of a decoder layer.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string>
+#include <vector>
+
+namespace ssa {
+
+using torch::Tensor;
+
+/// Where a model's parameters come from: a checkpoint, or an initialiser.
+class ParameterSource {
+ public:
+  virtual ~ParameterSource() = default;
+  /// The tensor of that Hugging Face name and shape, in the model's dtype and on its device. Throws Error if it is
+  /// missing or misshapen.
+  virtual Tensor parameter(const std::string& name, at::IntArrayRef shape) = 0;
+};
+
+/// y = x W^T + b. Parameters "weight" [n_out, n_in] and, where asked for, "bias" [n_out].
+class LinearImpl : public torch::nn::Module {
+ public:
+  LinearImpl(ParameterSource& source, const std::string& name, int64_t n_out, int64_t n_in, bool bias);
+  Tensor forward(const Tensor& x) const;
+
+  Tensor weight;
+  Tensor bias;  // may be undefined
+};
+TORCH_MODULE(Linear);
+
+/// Several linear layers over one input, computed as one product where no gradient is asked for. Takes over their
+/// parameters' storage: they become views of one tensor, so nothing is held twice.
+class FusedLinear {
+ public:
+  FusedLinear() = default;
+  explicit FusedLinear(std::vector<Linear> parts);
+  /// The parts' outputs, in order.
+  std::vector<Tensor> forward(const Tensor& x) const;
+
+ private:
+  std::vector<Linear> parts_;
+  std::vector<int64_t> sizes_;
+  Tensor weight_;  // [sum of n_out, n_in]
+  Tensor bias_;    // may be undefined
+};
+
+/// x / rms(x) * weight over the last dimension; the mean square is taken in float32 or better (arXiv 1910.07467).
+class RmsNormImpl : public torch::nn::Module {
+ public:
+  RmsNormImpl(ParameterSource& source, const std::string& name, int64_t size, double eps);
+  Tensor forward(const Tensor& x) const;
+
+  Tensor weight;  // [size]
+
+ private:
+  double eps_;
+};
+TORCH_MODULE(RmsNorm);
+
+}  // namespace ssa
