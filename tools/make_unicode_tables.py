@@ -7,6 +7,7 @@ character, and goes into tables that our tokenizer adds to the system's librarie
 
     pip install tokenizers==0.23.3 unicodedata2 && python tools/make_unicode_tables.py
 """
+
 import json
 import pathlib
 import unicodedata as unicode14  # Python 3.11
@@ -17,7 +18,7 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHARACTERS = [c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000]
-CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So".split()
+CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Cf".split()
 WIDTH = 100
 
 
@@ -36,7 +37,9 @@ def matched_by(split):
     matched = set()
     for start in range(0, len(CHARACTERS), 20000):
         chunk = CHARACTERS[start : start + 20000]
-        kept = {ord(c) for text, _ in split.pre_tokenize_str("".join(map(chr, chunk))) for c in text}
+        kept = {
+            ord(c) for text, _ in split.pre_tokenize_str("".join(map(chr, chunk))) for c in text
+        }
         matched.update(c for c in chunk if c not in kept)
     return matched
 
@@ -69,7 +72,11 @@ def unknown_to_normalizer():
             out.add(c)
         parts = unicode_latest.normalize("NFD", char)
         pair = unicode_latest.decomposition(char)
-        if pair and not pair.startswith("<") and unicode_latest.normalize("NFC", parts) != nfc(parts):
+        if (
+            pair
+            and not pair.startswith("<")
+            and unicode_latest.normalize("NFC", parts) != nfc(parts)
+        ):
             out.update([c], (int(part, 16) for part in pair.split()))
     return {c for c in out if c == 0x11A7 or unicode14.ucd_3_2_0.category(chr(c)) == "Cn"}
 
@@ -98,6 +105,7 @@ def main():
 
 namespace ssa {{
 namespace {{
+// clang-format off
 
 {table("constexpr CategoryRange kNewCategories[]",
        [f'{{0x{a:X}, 0x{b:X}, "{name}"}}' for a, b, name in sorted(categories)])}
@@ -112,6 +120,7 @@ namespace {{
 std::span<const CategoryRange> new_categories() {{ return kNewCategories; }}
 std::span<const CharacterRange> new_numerals() {{ return kNewNumerals; }}
 std::span<const CharacterRange> inert_in_normal_forms() {{ return kInertInNormalForms; }}
+// clang-format on
 
 }}  // namespace ssa
 """

@@ -12,7 +12,7 @@ namespace ssa {
 struct ConvertOptions {
   std::string type;  // "" keeps each tensor's; f32, bf16, f16; q8_0 in GGUF only
   uint64_t shard_bytes = 5'000'000'000;  // of a Hugging Face directory's files
-  ProgressFn progress;                   // bytes written
+  ProgressFn progress = {};              // bytes written
 };
 
 /// Reads the checkpoint `in` (Hugging Face directory or GGUF) and writes `out`: GGUF if its name

@@ -21,7 +21,7 @@ constexpr std::string_view kLlama3Factor = "ssa.rope.llama3.factor";
 constexpr std::string_view kLlama3LowFreqFactor = "ssa.rope.llama3.low_freq_factor";
 constexpr std::string_view kLlama3HighFreqFactor = "ssa.rope.llama3.high_freq_factor";
 constexpr std::string_view kLlama3OriginalContext = "ssa.rope.llama3.original_context_length";
-// More than one end-of-text token.
+// The model's end-of-text tokens; GGUF has the tokenizer's one, which may be another.
 constexpr std::string_view kEosTokenIds = "ssa.eos_token_ids";
 
 constexpr std::array kArchitectures = {
@@ -237,9 +237,12 @@ std::optional<int64_t> read_token_id(const GgufFile& file,
 
 void read_token_ids(const GgufFile& file, ModelConfig& config) {
   config.bos_token_id = read_token_id(file, "tokenizer.ggml.bos_token_id", config.vocab_size);
-  for (const int64_t id : file.integers(kEosTokenIds).value_or(std::vector<int64_t>())) {
-    check_token_id(id, kEosTokenIds, config.vocab_size);
-    append_id(config.eos_token_ids, id);
+  if (const auto ids = file.integers(kEosTokenIds)) {
+    for (const int64_t id : *ids) {
+      check_token_id(id, kEosTokenIds, config.vocab_size);
+      append_id(config.eos_token_ids, id);
+    }
+    return;
   }
   for (const char* key : {"tokenizer.ggml.eos_token_id",
                           "tokenizer.ggml.eot_token_id",
@@ -377,7 +380,7 @@ void write_gguf_config(const ModelConfig& config, GgufHeader& header) {
     header.add_uint32(prefix + "nsa.window_size", config.nsa_window_size);
     header.add_string(prefix + "nsa.inference_mode", config.nsa_inference_mode);
   }
-  if (config.eos_token_ids.size() > 1) {
+  if (!config.eos_token_ids.empty()) {
     const std::vector<int32_t> ids(config.eos_token_ids.begin(), config.eos_token_ids.end());
     header.add_int32s(kEosTokenIds, ids);
   }

@@ -14,8 +14,8 @@ struct GgufSaveOptions {
   /// for bit, of other sources F32, F16 and BF16 (F64 becomes F32). Norms and biases become F32
   /// whatever this says, and a matrix whose rows are no multiple of 32 long becomes F32 instead of
   /// Q8_0.
-  std::string type;
-  ProgressFn progress;  // bytes written
+  std::string type = {};
+  ProgressFn progress = {};  // bytes written
 };
 
 /// Writes the tensors that the configuration calls for, its metadata and the tokenizer, if there is

@@ -21,11 +21,11 @@ Json read_gguf_tokenizer_config(const GgufFile& file);
 
 /// What is written; the parts as a Checkpoint gives them.
 struct TokenizerParts {
-  Json tokenizer_json;
-  Json tokenizer_config;
-  std::optional<std::string> chat_template;
-  std::optional<int64_t> bos_token_id;  // where tokenizer_config names none
-  std::optional<int64_t> eos_token_id;
+  Json tokenizer_json = nullptr;
+  Json tokenizer_config = nullptr;
+  std::optional<std::string> chat_template = std::nullopt;
+  std::optional<int64_t> bos_token_id = std::nullopt;  // where tokenizer_config names none
+  std::optional<int64_t> eos_token_id = std::nullopt;
 };
 
 /// Adds the tokenizer's keys; ids up to `vocab_size` that no token has are filled with unused ones,

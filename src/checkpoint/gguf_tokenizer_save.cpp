@@ -83,6 +83,19 @@ void check_model(const Json& model) {
         "tokenizer.json: byte_fallback cannot be written as GGUF");
 }
 
+/// Throws if the token asks for what GGUF has no place for.
+void check_added_token(const Json& token, const std::string& text, bool has_normalizer) {
+  for (const char* key : {"single_word", "lstrip", "rstrip", "normalized"}) {
+    const bool matters = std::string_view(key) != "normalized" || has_normalizer;
+    check(!matters || !get_or(token, key, false),
+          "tokenizer.json: added token '",
+          text,
+          "' has ",
+          key,
+          " set, which GGUF cannot express");
+  }
+}
+
 TokenTable collect_tokens(const Json& tokenizer, int64_t vocab_size) {
   TokenTable table(vocab_size);
   const Json& vocab = required(required(tokenizer, "model"), "vocab");
@@ -90,17 +103,11 @@ TokenTable collect_tokens(const Json& tokenizer, int64_t vocab_size) {
   for (const auto& [text, id] : vocab.items()) {
     table.set(text, id, kNormalToken);
   }
+  const bool has_normalizer = find_key(tokenizer, "normalizer") != nullptr;
   const Json* added = find_key(tokenizer, "added_tokens");
   for (const Json& token : added == nullptr ? Json::array() : *added) {
     const auto text = get_or(token, "content", std::string());
-    for (const char* key : {"single_word", "lstrip", "rstrip"}) {
-      check(!get_or(token, key, false),
-            "tokenizer.json: added token '",
-            text,
-            "' has ",
-            key,
-            " set, which GGUF cannot express");
-    }
+    check_added_token(token, text, has_normalizer);
     const bool is_special = get_or(token, "special", false);
     table.set(text, required(token, "id"), is_special ? kControlToken : kUserDefinedToken);
   }
@@ -185,6 +192,12 @@ std::optional<int64_t> named_token(const Json& tokenizer_config,
                                         : get_or(*value, "content", std::string()));
 }
 
+void add_id(const char* key, std::optional<int64_t> id, GgufHeader& header) {
+  if (id) {
+    header.add_uint32(key, *id);
+  }
+}
+
 void write_special_tokens(const TokenizerParts& parts,
                           const TokenTable& tokens,
                           GgufHeader& header) {
@@ -196,10 +209,7 @@ void write_special_tokens(const TokenizerParts& parts,
                        std::optional<int64_t> fallback) {
     auto id =
         in_template ? tokens.find(*in_template) : named_token(parts.tokenizer_config, name, tokens);
-    id = id ? id : fallback;
-    if (id) {
-      header.add_uint32(key, *id);
-    }
+    add_id(key, id ? id : fallback, header);
   };
   add("tokenizer.ggml.bos_token_id", "bos_token", around.before, parts.bos_token_id);
   add("tokenizer.ggml.eos_token_id", "eos_token", around.after, parts.eos_token_id);
@@ -214,6 +224,8 @@ void write_special_tokens(const TokenizerParts& parts,
 void write_gguf_tokenizer(const TokenizerParts& parts, int64_t vocab_size, GgufHeader& header) {
   if (parts.tokenizer_json.is_null()) {
     header.add_string("tokenizer.ggml.model", "none");
+    add_id("tokenizer.ggml.bos_token_id", parts.bos_token_id, header);
+    add_id("tokenizer.ggml.eos_token_id", parts.eos_token_id, header);
     return;
   }
   const Json& model = required(parts.tokenizer_json, "model");

@@ -11,9 +11,9 @@
 namespace ssa {
 
 struct HfSaveOptions {
-  std::optional<DType> dtype;            // of all floating tensors; absent: each keeps its bits
+  std::optional<DType> dtype = {};       // of all floating tensors; absent: each keeps its bits
   uint64_t shard_bytes = 5'000'000'000;  // as transformers 4 splits
-  ProgressFn progress;                   // bytes written
+  ProgressFn progress = {};              // bytes written
 };
 
 /// Writes config.json, generation_config.json, tokenizer.json, tokenizer_config.json,

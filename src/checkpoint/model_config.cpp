@@ -200,6 +200,43 @@ void read_biases(const Json& config, ModelConfig& out) {
   out.mlp_bias = is_llama && get_or(config, "mlp_bias", false);
 }
 
+/// The configuration it came with, in its own dialect, with what commands change brought up to
+/// date.
+Json updated_raw(const ModelConfig& config) {
+  Json out = config.raw;
+  out["vocab_size"] = config.vocab_size;
+  if (!config.dtype || parse_config_dtype(out) == config.dtype) {
+    return out;
+  }
+  const bool is_new_dialect =
+      out.contains("dtype") || (!out.contains("torch_dtype") && out.contains("rope_parameters"));
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (out.contains(key)) {
+      out[key] = config_dtype_name(*config.dtype);
+    }
+  }
+  out[is_new_dialect ? "dtype" : "torch_dtype"] = config_dtype_name(*config.dtype);
+  return out;
+}
+
+/// transformers 4 reads the first two keys, version 5 the third.
+void add_rope(const RopeConfig& rope, Json& out) {
+  const Json parameters = rope_parameters(rope);
+  Json scaling;
+  if (rope.type != RopeType::kDefault) {
+    scaling = parameters;
+    scaling.erase("rope_theta");
+  }
+  out["rope_theta"] = rope.theta;
+  out["rope_scaling"] = scaling;
+  out["rope_parameters"] = parameters;
+}
+
+Json eos_value(const std::vector<int64_t>& ids) {
+  if (ids.empty()) return nullptr;
+  return ids.size() == 1 ? Json(ids[0]) : Json(ids);
+}
+
 }  // namespace
 
 const char* architecture_name(Architecture architecture) {
@@ -267,40 +304,11 @@ void check_config(const ModelConfig& config) {
   }
 }
 
-namespace {
-
-/// The configuration it came with, in its own dialect, with what commands change brought up to
-/// date.
-Json updated_raw(const ModelConfig& config) {
-  Json out = config.raw;
-  out["vocab_size"] = config.vocab_size;
-  if (!config.dtype || parse_config_dtype(out) == config.dtype) {
-    return out;
-  }
-  const bool is_new_dialect =
-      out.contains("dtype") || (!out.contains("torch_dtype") && out.contains("rope_parameters"));
-  for (const char* key : {"torch_dtype", "dtype"}) {
-    if (out.contains(key)) {
-      out[key] = config_dtype_name(*config.dtype);
-    }
-  }
-  out[is_new_dialect ? "dtype" : "torch_dtype"] = config_dtype_name(*config.dtype);
-  return out;
-}
-
-Json eos_value(const std::vector<int64_t>& ids) {
-  if (ids.empty()) return nullptr;
-  return ids.size() == 1 ? Json(ids[0]) : Json(ids);
-}
-
-}  // namespace
-
 Json to_hf_config(const ModelConfig& config) {
   if (config.raw.is_object() && !config.raw.empty()) {
     return updated_raw(config);
   }
   const ArchitectureRow& names = row(config.architecture);
-  const Json rope = rope_parameters(config.rope);
   Json out = {
       {"architectures", Json::array({names.class_name})},
       {"model_type", names.model_type},
@@ -322,11 +330,8 @@ Json to_hf_config(const ModelConfig& config) {
       {"use_cache", true},
       {"bos_token_id", config.bos_token_id ? Json(*config.bos_token_id) : Json()},
       {"eos_token_id", eos_value(config.eos_token_ids)},
-      // transformers 4 reads the first two, version 5 the third.
-      {"rope_theta", config.rope.theta},
-      {"rope_scaling", config.rope.type == RopeType::kDefault ? Json() : rope},
-      {"rope_parameters", rope},
   };
+  add_rope(config.rope, out);
   if (config.architecture == Architecture::kLlamaNsa) {
     out["block_size"] = config.nsa_block_size;
     out["block_counts"] = config.nsa_block_counts;

@@ -58,9 +58,9 @@ struct BankRanges {
 
 /// All that one query sees, by bank.
 struct VisibleSet {
-  BankRanges raw;  // of the raw tokens
-  std::array<BankRanges, kMaxGistLevels>
-      gists;  // of each level's gists; those above the layout's levels are empty
+  BankRanges raw;
+  /// By level; empty above the layout's levels.
+  std::array<BankRanges, kMaxGistLevels> gists;
 };
 
 /// What token q sees, itself included. O(levels), no allocation.

@@ -8,6 +8,8 @@
 namespace ssa {
 namespace {
 
+constexpr std::string_view kWordCharacter = R"([\w\x{200C}\x{200D}])";  // as Rust's \w has them
+
 bool is_white_space(char32_t c) {
   return (c >= 0x9 && c <= 0xD) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
@@ -48,7 +50,7 @@ AddedToken read_token(const Json& json, const Normalizer& normalizer) {
   AddedToken token;
   token.id = -1;
   token.content = get_or<std::string>(json, "content", "");
-  check(is_valid_utf8(token.content), "added_tokens: a token's content is not UTF-8");
+  check(is_valid_utf8(token.content), "a token's content is not UTF-8");
   token.special = get_or<bool>(json, "special", false);
   token.normalized = get_or<bool>(json, "normalized", !token.special);
   token.single_word = get_or<bool>(json, "single_word", false);
@@ -66,10 +68,10 @@ AddedTokens::AddedTokens(const Json* list, const BpeModel& model, const Normaliz
   if (list == nullptr) {
     return;
   }
-  check(list->is_array(), "added_tokens: expected a list");
+  check(list->is_array(), "expected a list");
   int64_t next_id = model.n_tokens();
   for (const Json& json : *list) {
-    check(json.is_object(), "added_tokens: expected objects");
+    check(json.is_object(), "expected objects");
     AddedToken token = read_token(json, normalizer);
     if (!token.content.empty()) {
       add(std::move(token), model, next_id);
@@ -95,12 +97,12 @@ void AddedTokens::build_tries() {
   for (const auto& [id, token] : by_id_) {
     TextTrie& trie = token.normalized ? normalized_trie_ : plain_trie_;
     check(trie.insert(token.matched, tokens_.size()),
-          "added_tokens: '",
+          "'",
           token.content,
           "' is, once normalised, the same as another token");
     tokens_.push_back(&token);
     if (token.single_word && !word_character_) {
-      word_character_ = SplitRegex::from_pattern(R"([\w\x{200C}\x{200D}])");
+      word_character_ = SplitRegex::from_pattern(kWordCharacter);
     }
   }
 }

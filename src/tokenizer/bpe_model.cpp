@@ -14,26 +14,24 @@ constexpr int64_t kMaxUnusedIds = 1 << 20;
 
 const Json& required(const Json& model, const char* key) {
   const Json* value = find_key(model, key);
-  check(value != nullptr, "model: key '", key, "' is missing");
+  check(value != nullptr, "key '", key, "' is missing");
   return *value;
 }
 
 void check_supported(const Json& model) {
-  check(model.is_object(), "model: expected an object");
+  check(model.is_object(), "expected an object");
   const std::string type = get_or<std::string>(model, "type", "BPE");
-  check(type == "BPE", "model: type '", type, "' is not supported (known: BPE)");
-  check(get_or<double>(model, "dropout", 0) == 0, "model: dropout is not supported");
+  check(type == "BPE", "type '", type, "' is not supported (known: BPE)");
+  check(get_or<double>(model, "dropout", 0) == 0, "dropout is not supported");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const std::string affix = get_or<std::string>(model, key, "");
-    check(affix.empty(), "model: ", key, " '", affix, "' is not supported");
+    check(affix.empty(), key, " '", affix, "' is not supported");
   }
 }
 
-std::string string_of(const Json& value, const char* what) {
+std::string merge_part(const Json& value) {
   check(value.is_string() && is_valid_utf8(value.get_ref<const std::string&>()),
-        "model: ",
-        what,
-        ": expected UTF-8 text, got ",
+        "merges: expected UTF-8 text, got ",
         dump_json(value).substr(0, 80));
   return value.get<std::string>();
 }
@@ -50,30 +48,23 @@ BpeModel::BpeModel(const Json& model) {
 }
 
 void BpeModel::read_vocabulary(const Json& vocab) {
-  check(vocab.is_object() || vocab.is_array(), "model: vocab: expected an object");
-  const auto n_all = static_cast<int64_t>(vocab.size());
+  check(vocab.is_object(), "vocab: expected an object");
   bytes_to_id_ = TokenTable(vocab.size());
-  if (vocab.is_array()) {
-    for (int64_t id = 0; id < n_all; ++id) {
-      add_token(string_of(vocab[static_cast<size_t>(id)], "vocab"), id, n_all);
-    }
-    return;
-  }
   for (const auto& [token, id] : vocab.get_ref<const Json::object_t&>()) {
     check(id.is_number_integer(),
-          "model: vocab: id of '",
+          "vocab: id of '",
           token,
           "' is ",
           dump_json(id),
           ", expected an integer");
-    check(is_valid_utf8(token), "model: vocab: the token of id ", dump_json(id), " is not UTF-8");
-    add_token(token, id.get<int64_t>(), n_all);
+    check(is_valid_utf8(token), "vocab: the token of id ", dump_json(id), " is not UTF-8");
+    add_token(token, id.get<int64_t>(), static_cast<int64_t>(vocab.size()));
   }
 }
 
 void BpeModel::add_token(const std::string& token, int64_t id, int64_t n_all) {
   check(id >= 0 && id < n_all + kMaxUnusedIds && id <= std::numeric_limits<int32_t>::max(),
-        "model: vocab: id ",
+        "vocab: id ",
         id,
         " of '",
         token,
@@ -116,33 +107,33 @@ void BpeModel::read_unknown(const Json& model) {
     return;  // no text holds anything unknown
   }
   check(!get_or<bool>(model, "byte_fallback", false),
-        "model: byte_fallback is not supported unless the vocabulary has all 256 bytes");
+        "byte_fallback is not supported unless the vocabulary has all 256 bytes");
   const std::string token = get_or<std::string>(model, "unk_token", "");
   if (!token.empty()) {
-    check(is_valid_utf8(token), "model: unk_token is not UTF-8");
+    check(is_valid_utf8(token), "unk_token is not UTF-8");
     unknown_ = id_of(token);
-    check(*unknown_ >= 0, "model: unk_token '", token, "' is not in vocab");
+    check(*unknown_ >= 0, "unk_token '", token, "' is not in vocab");
     fuse_unknown_ = get_or<bool>(model, "fuse_unk", false);
   }
 }
 
 void BpeModel::read_merges(const Json& merges) {
-  check(merges.is_array(), "model: merges: expected a list");
+  check(merges.is_array(), "merges: expected a list");
   pairs_ = PairTable(merges.size());
   uint32_t rank = 0;
   for (const Json& merge : merges) {
     if (merge.is_array()) {  // ["a", "b"]
-      check(merge.size() == 2, "model: merges: ", dump_json(merge).substr(0, 80), " is not a pair");
-      add_merge(string_of(merge[0], "merges"), string_of(merge[1], "merges"), rank++);
+      check(merge.size() == 2, "merges: ", dump_json(merge).substr(0, 80), " is not a pair");
+      add_merge(merge_part(merge[0]), merge_part(merge[1]), rank++);
       continue;
     }
-    const std::string line = string_of(merge, "merges");  // "a b"
+    const std::string line = merge_part(merge);  // "a b"
     if (line.starts_with("#version")) {
       continue;  // the first line of a merges.txt
     }
     const size_t space = line.find(' ');
     check(space != std::string::npos && line.find(' ', space + 1) == std::string::npos,
-          "model: merges: '",
+          "merges: '",
           line.substr(0, 80),
           "' is not two tokens with a space between");
     add_merge(line.substr(0, space), line.substr(space + 1), rank++);
@@ -155,7 +146,7 @@ void BpeModel::add_merge(const std::string& left, const std::string& right, uint
   const int32_t joined_id = id_of(left + right);
   for (const auto& [token, id] :
        {std::pair(left, left_id), std::pair(right, right_id), std::pair(left + right, joined_id)}) {
-    check(id >= 0, "model: merges: token '", token.substr(0, 80), "' is not in vocab");
+    check(id >= 0, "merges: token '", token.substr(0, 80), "' is not in vocab");
   }
   pairs_.insert(left_id, right_id, {rank, joined_id});
 }

@@ -23,8 +23,7 @@ struct BpeScratch {
 /// Immutable: every const method is safe from many threads.
 class BpeModel {
  public:
-  /// `model` as in tokenizer.json; "vocab" may also be a list of tokens in the order of their ids,
-  /// as GGUF has it. Throws Error naming what is broken or not supported.
+  /// Throws Error naming what is broken or not supported.
   explicit BpeModel(const Json& model);
 
   /// Appends the ids of one word, given as the bytes of the text.

@@ -27,11 +27,19 @@ JinjaVariables template_variables(const Json& messages, const ChatTemplateOption
       names.set(name, JinjaValue::literal(replace_invalid_utf8(token)));
     }
   }
-  check(options.variables.is_object(), "chat template: the variables are no JSON object");
+  check(options.variables.is_object(), "the variables are no JSON object");
   for (const auto& [name, value] : options.variables.items()) {
     names.set(name, JinjaValue::from_json(value, false));
   }
   return std::move(names.variables);
+}
+
+JinjaVariables checked_variables(const Json& messages, const ChatTemplateOptions& options) {
+  try {
+    return template_variables(messages, options);
+  } catch (const Error& error) {
+    fail("chat template: ", error.what());
+  }
 }
 
 }  // namespace
@@ -46,7 +54,7 @@ ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
 std::vector<TextSpan> ChatTemplate::render(const Json& messages, const ChatTemplateOptions& options) const {
-  JinjaEvaluator evaluator(template_variables(messages, options));
+  JinjaEvaluator evaluator(checked_variables(messages, options));
   try {
     return evaluator.render(impl_->block).spans();
   } catch (const Error& error) {

@@ -10,8 +10,18 @@ namespace {
 
 const Json& required(const Json& json, const char* key) {
   const Json* value = find_key(json, key);
-  check(value != nullptr, key, ": missing");
+  check(value != nullptr, "missing");
   return *value;
+}
+
+/// What `make` returns; its errors get the part's name.
+template <class Make>
+auto in_part(const char* part, const Make& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    fail(part, ": ", error.what());
+  }
 }
 
 std::string_view slice(std::string_view text, const TextRange& range) {
@@ -21,11 +31,15 @@ std::string_view slice(std::string_view text, const TextRange& range) {
 }  // namespace
 
 Encoder::Encoder(const Json& json)
-    : model_(required(json, "model")),
-      normalizer_(find_key(json, "normalizer")),
-      added_(find_key(json, "added_tokens"), model_, normalizer_),
-      pre_tokenizer_(required(json, "pre_tokenizer")),
-      post_processor_(find_key(json, "post_processor")) {}
+    : model_(in_part("model", [&] { return BpeModel(required(json, "model")); })),
+      normalizer_(in_part("normalizer", [&] { return Normalizer(find_key(json, "normalizer")); })),
+      added_(in_part(
+          "added_tokens",
+          [&] { return AddedTokens(find_key(json, "added_tokens"), model_, normalizer_); })),
+      pre_tokenizer_(
+          in_part("pre_tokenizer", [&] { return PreTokenizer(required(json, "pre_tokenizer")); })),
+      post_processor_(in_part("post_processor",
+                              [&] { return PostProcessor(find_key(json, "post_processor")); })) {}
 
 /// One call of encode.
 class Encoder::Run final : private WordSink {

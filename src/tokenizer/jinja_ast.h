@@ -90,24 +90,25 @@ struct TestExpression {
   bool negated;
 };
 
+using JinjaExpressionNode = std::variant<LiteralExpression,
+                                         NameExpression,
+                                         SequenceExpression,
+                                         MappingExpression,
+                                         UnaryExpression,
+                                         BinaryExpression,
+                                         LogicExpression,
+                                         ConcatExpression,
+                                         CompareExpression,
+                                         ConditionalExpression,
+                                         AttributeExpression,
+                                         SubscriptExpression,
+                                         SliceExpression,
+                                         CallExpression,
+                                         FilterExpression,
+                                         TestExpression>;
+
 struct JinjaExpression {
-  std::variant<LiteralExpression,
-               NameExpression,
-               SequenceExpression,
-               MappingExpression,
-               UnaryExpression,
-               BinaryExpression,
-               LogicExpression,
-               ConcatExpression,
-               CompareExpression,
-               ConditionalExpression,
-               AttributeExpression,
-               SubscriptExpression,
-               SliceExpression,
-               CallExpression,
-               FilterExpression,
-               TestExpression>
-      node;
+  JinjaExpressionNode node;
   int line;
   int depth;  // of the tree below and including it: evaluation recurses
 };

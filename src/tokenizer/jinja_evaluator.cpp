@@ -46,8 +46,6 @@ JinjaEvaluator::~JinjaEvaluator() {
 }
 
 JinjaText JinjaEvaluator::render(const JinjaBlock& block) {
-  // The context's variables stay below the template's own, as a macro's or loop's names stay above both.
-  const ScopeGuard guard(*this);
   JinjaText out;
   run(block, out);
   return out;
@@ -249,7 +247,10 @@ JinjaValue JinjaEvaluator::make_namespace(JinjaCall& call) {
 JinjaValue JinjaEvaluator::evaluate(const JinjaExpression& expression) {
   const JinjaBudget::Level level(budget_);
   budget_.spend(1);
-  return std::visit([&](const auto& node) { return compute(node); }, expression.node);
+  const int line_around = std::exchange(line_, expression.line);  // not undone on failure: line() tells it
+  JinjaValue value = std::visit([&](const auto& node) { return compute(node); }, expression.node);
+  line_ = line_around;
+  return value;
 }
 
 JinjaValue JinjaEvaluator::compute(const LiteralExpression& node) { return node.value; }

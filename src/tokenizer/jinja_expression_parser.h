@@ -19,11 +19,21 @@ class JinjaExpressionParser {
   /// As parse, but a comma makes a tuple: {{ 1, 2 }}. `inline_if` false: leaves a trailing "if"
   /// unread, as the items of a for statement need it.
   JinjaExpressionPtr parse_tuple(bool inline_if = true);
-  /// ", " and what else stands in {% filter name(arguments) | name %}; `operand` may be null.
+  /// name(arguments) | name | ..., behind a '|' or in {% filter ... %}; `operand` may be null.
   JinjaExpressionPtr parse_filters(JinjaExpressionPtr operand);
 
  private:
-  class DepthGuard;
+  /// Bounds the recursion of the parser itself, which runs before there is a tree to measure.
+  class DepthGuard {
+   public:
+    explicit DepthGuard(JinjaExpressionParser& parser);
+    ~DepthGuard() { --nesting_; }
+    DepthGuard(const DepthGuard&) = delete;
+    DepthGuard& operator=(const DepthGuard&) = delete;
+
+   private:
+    int& nesting_;
+  };
 
   JinjaExpressionPtr parse_conditional();
   JinjaExpressionPtr parse_or();
@@ -35,6 +45,9 @@ class JinjaExpressionParser {
   JinjaExpressionPtr parse_product();
   JinjaExpressionPtr parse_power();
   JinjaExpressionPtr parse_unary(bool with_filters);
+  bool at_end_of_tuple() const;
+
+  // jinja_primary_parser.cpp: single values, and what stands behind them
   JinjaExpressionPtr parse_primary();
   JinjaExpressionPtr parse_name();
   JinjaExpressionPtr parse_number();
@@ -52,11 +65,9 @@ class JinjaExpressionParser {
   JinjaExpressionPtr parse_test(JinjaExpressionPtr operand);
   JinjaArguments parse_arguments();
   std::string parse_dotted_name();
-  bool at_end_of_tuple() const;
 
   /// A node of the tree; throws Error if its subtree is too deep.
-  template <class Node>
-  JinjaExpressionPtr make(Node node, int line) const;
+  JinjaExpressionPtr make(JinjaExpressionNode node, int line) const;
 
   JinjaTokenStream& tokens_;
   int nesting_ = 0;

@@ -86,6 +86,9 @@ JinjaValue map(JinjaCall& call) {
 /// or are true.
 template <bool kWanted, bool kByAttribute>
 JinjaValue select(JinjaCall& call) {
+  if (!call.self.truth()) {
+    return JinjaValue::iterator({});  // even of none, as in jinja2
+  }
   const size_t n_used = kByAttribute ? 1 : 0;
   JinjaItems path;
   if (kByAttribute) {

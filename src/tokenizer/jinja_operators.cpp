@@ -26,14 +26,11 @@ void check_defined(const JinjaValue& value) {
   }
 }
 
-int64_t checked_int(bool overflow, int64_t value) {
-  check(!overflow, "an integer does not fit 64 bits");
-  return value;
-}
+void check_overflow(bool overflow) { check(!overflow, "an integer does not fit 64 bits"); }
 
 int64_t floor_divide(int64_t a, int64_t b) {
   check(b != 0, "division by zero");
-  check(b != -1 || a != std::numeric_limits<int64_t>::min(), "an integer does not fit 64 bits");
+  check_overflow(b == -1 && a == std::numeric_limits<int64_t>::min());
   return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
 }
 
@@ -50,11 +47,11 @@ int64_t integer_power(int64_t base, int64_t exponent) {
   int64_t result = 1;
   while (exponent > 0) {
     if (exponent & 1) {
-      checked_int(__builtin_mul_overflow(result, base, &result), 0);
+      check_overflow(__builtin_mul_overflow(result, base, &result));
     }
     exponent >>= 1;
     if (exponent > 0) {
-      checked_int(__builtin_mul_overflow(base, base, &base), 0);
+      check_overflow(__builtin_mul_overflow(base, base, &base));
     }
   }
   return result;
@@ -64,11 +61,14 @@ int64_t integer_operation(BinaryOperator op, int64_t a, int64_t b) {
   int64_t result = 0;
   switch (op) {
     case BinaryOperator::Add:
-      return checked_int(__builtin_add_overflow(a, b, &result), result);
+      check_overflow(__builtin_add_overflow(a, b, &result));
+      return result;
     case BinaryOperator::Subtract:
-      return checked_int(__builtin_sub_overflow(a, b, &result), result);
+      check_overflow(__builtin_sub_overflow(a, b, &result));
+      return result;
     case BinaryOperator::Multiply:
-      return checked_int(__builtin_mul_overflow(a, b, &result), result);
+      check_overflow(__builtin_mul_overflow(a, b, &result));
+      return result;
     case BinaryOperator::FloorDivide:
       return floor_divide(a, b);
     case BinaryOperator::Modulo:
@@ -126,11 +126,12 @@ JinjaValue add_sequences(const JinjaValue& a, const JinjaValue& b, JinjaBudget& 
   return JinjaValue::sequence(left.kind, std::move(items), a.is_input() && b.is_input());
 }
 
-JinjaValue add_texts(const JinjaText& a, const JinjaText& b, JinjaBudget& budget) {
-  budget.spend_bytes(a.size() + b.size());
-  JinjaText sum = a;
-  sum.append(b);
-  return JinjaValue::text(std::move(sum));
+JinjaValue add_texts(const JinjaValue& a, const JinjaValue& b, JinjaBudget& budget) {
+  const bool markup = a.is_markup() || b.is_markup();
+  budget.spend_bytes(a.as_text().size() + b.as_text().size());
+  JinjaText sum = markup && !a.is_markup() ? html_escaped(a.as_text()) : a.as_text();
+  sum.append(markup && !b.is_markup() ? html_escaped(b.as_text()) : b.as_text());
+  return markup ? JinjaValue::markup(std::move(sum)) : JinjaValue::text(std::move(sum));
 }
 
 /// text * count or list * count, in either order.
@@ -271,7 +272,7 @@ JinjaValue apply_binary(BinaryOperator op,
     return number_operation(op, a, b);
   }
   if (op == BinaryOperator::Add && a.is(JinjaKind::Text) && b.is(JinjaKind::Text)) {
-    return add_texts(a.as_text(), b.as_text(), budget);
+    return add_texts(a, b, budget);
   }
   if (op == BinaryOperator::Add && a.is(JinjaKind::Sequence) && b.is(JinjaKind::Sequence)) {
     return add_sequences(a, b, budget);

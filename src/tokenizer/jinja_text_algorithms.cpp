@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
 #include "base/text.h"
 #include "tokenizer/jinja_characters.h"
@@ -134,7 +135,7 @@ std::vector<JinjaText> split_at_space(const JinjaText& text,
   size_t i = leading_space(bytes);
   for (int64_t n = 0; i < bytes.size(); ++n) {
     if (n == limit) {
-      pieces.add(i, bytes.size() - trailing_space(bytes));
+      pieces.add(i, bytes.size());
       break;
     }
     const size_t begin = i;
@@ -162,7 +163,7 @@ std::vector<JinjaText> rsplit_at_space(const JinjaText& text,
     end -= words[static_cast<size_t>(i)].size();
     end -= trailing_space(std::string_view(text.bytes()).substr(0, end));
   }
-  std::vector<JinjaText> out = {text.slice(leading_space(text.bytes()), end)};
+  std::vector<JinjaText> out = {text.slice(0, end)};
   out.insert(out.end(), words.end() - max_splits, words.end());
   return out;
 }
@@ -288,6 +289,28 @@ JinjaText reversed(const JinjaText& text) {
     out.append(text, offsets[i - 1], offsets[i]);
   }
   return out;
+}
+
+JinjaText html_escaped(const JinjaText& text) {
+  return map_characters(text, [](char32_t c) -> std::string {
+    switch (c) {
+      case U'&':
+        return "&amp;";
+      case U'<':
+        return "&lt;";
+      case U'>':
+        return "&gt;";
+      case U'\'':
+        return "&#39;";
+      case U'"':
+        return "&#34;";
+      default: {
+        std::string same;
+        append_utf8(same, c);
+        return same;
+      }
+    }
+  });
 }
 
 JinjaText repeated(const JinjaText& text, int64_t count, JinjaBudget& budget) {

@@ -62,6 +62,8 @@ JinjaText capitalize(const JinjaText& text);
 /// str.title(): upper case behind everything that is no cased letter.
 JinjaText title(const JinjaText& text);
 JinjaText reversed(const JinjaText& text);
+/// With HTML's five special characters escaped.
+JinjaText html_escaped(const JinjaText& text);
 
 /// `text` repeated; no more than JinjaText::kMaxBytes.
 JinjaText repeated(const JinjaText& text, int64_t count, JinjaBudget& budget);

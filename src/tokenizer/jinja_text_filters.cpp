@@ -33,6 +33,16 @@ JinjaText same_text(const JinjaText& text) {
   return text;
 }
 
+JinjaValue safe(JinjaCall& call) {
+  call.bind({});
+  return JinjaValue::markup(self_text(call));
+}
+
+JinjaValue escape(JinjaCall& call) {
+  call.bind({});
+  return JinjaValue::markup(call.self.is_markup() ? self_text(call) : html_escaped(self_text(call)));
+}
+
 /// Upper case behind white space and opening brackets, which differs from str.title().
 JinjaText word_title(const JinjaText& text) {
   JinjaText out;
@@ -273,13 +283,15 @@ const std::vector<NamedFilter>& jinja_text_filters() {
   static const std::vector<NamedFilter> kFilters = {
       {"abs", absolute},
       {"capitalize", text_filter<capitalize>},
+      {"e", escape},
+      {"escape", escape},
       {"float", to_float},
       {"indent", indent},
       {"int", to_int},
       {"lower", text_filter<lower>},
       {"replace", replace},
       {"round", round_filter},
-      {"safe", text_filter<same_text>},
+      {"safe", safe},
       {"string", text_filter<same_text>},
       {"title", text_filter<word_title>},
       {"tojson", to_json},

@@ -105,6 +105,12 @@ JinjaValue JinjaValue::text(JinjaText value) {
   return {std::make_shared<const JinjaText>(std::move(value)), false};
 }
 
+JinjaValue JinjaValue::markup(JinjaText value) {
+  JinjaValue safe = text(std::move(value));
+  safe.is_markup_ = true;
+  return safe;
+}
+
 JinjaValue JinjaValue::sequence(SequenceKind kind, JinjaItems items, bool is_input) {
   auto object = std::make_shared<JinjaSequence>();
   object->depth = checked_depth(deepest(items));

@@ -101,6 +101,8 @@ class JinjaValue {
   static JinjaValue integer(int64_t value, bool is_input = false) { return {value, is_input}; }
   static JinjaValue real(double value, bool is_input = false) { return {value, is_input}; }
   static JinjaValue text(JinjaText value);
+  /// A text marked as safe HTML: adding another text to it escapes that one.
+  static JinjaValue markup(JinjaText value);
   static JinjaValue literal(std::string_view value) { return text(JinjaText(value)); }
   /// Throw Error if the value nests deeper than kMaxValueDepth.
   static JinjaValue sequence(SequenceKind kind, JinjaItems items, bool is_input = false);
@@ -121,6 +123,7 @@ class JinjaValue {
   bool is_sequence(SequenceKind wanted) const;
   /// Bool, int or float.
   bool is_number() const;
+  bool is_markup() const { return is_markup_; }
   /// Whether the value came from the messages; of a text: whether a part of it did.
   bool is_input() const;
 
@@ -170,6 +173,7 @@ class JinjaValue {
 
   Data data_ = std::monostate();
   bool is_input_ = false;
+  bool is_markup_ = false;
 };
 
 /// Python's ==. Steps are spent per compared item and character.

@@ -78,7 +78,7 @@ class StretchNormalizer {
                                            kLongest,
                                            static_cast<utf8proc_option_t>(options_),
                                            &last_boundclass);
-    check(n >= 0 && n <= kLongest, "normalizer: ", utf8proc_errmsg(n));
+    check(n >= 0 && n <= kLongest, utf8proc_errmsg(n));
     characters_.insert(characters_.end(), parts, parts + n);
   }
 
@@ -129,7 +129,7 @@ void Normalizer::read(const Json& json) {
   const std::string type = get_or<std::string>(json, "type", "");
   if (type == "Sequence") {
     const Json* parts = find_key(json, "normalizers");
-    check(parts != nullptr && parts->is_array(), "normalizer: Sequence has no normalizers");
+    check(parts != nullptr && parts->is_array(), "Sequence has no normalizers");
     for (const Json& part : *parts) {
       read(part);
     }
@@ -139,7 +139,7 @@ void Normalizer::read(const Json& json) {
       "NFC", "NFD", "NFKC", "NFKD"};  // as NormalForm
   const auto name = std::find(kNames.begin(), kNames.end(), type);
   check(name != kNames.end(),
-        "normalizer: type '",
+        "type '",
         type,
         "' is not supported (known: Sequence, NFC, NFD, NFKC, NFKD)");
   forms_.push_back(static_cast<NormalForm>(name - kNames.begin()));

@@ -1,64 +1,15 @@
 #include "tokenizer/oniguruma.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/error.h"
-#include "tokenizer/unicode_tables.h"
+#include "tokenizer/character_sets.h"
 
 namespace ssa {
 namespace {
-
-// White_Space. PCRE2's \s has U+180E too, which Unicode 6.3 took out.
-constexpr std::string_view kSpaces =
-    R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
-
-constexpr std::array<std::string_view, 37> kCategories = {
-    "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N",  "Nd", "Nl",
-    "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk",
-    "So", "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Co", "Cs", "Cn"};
-
-/// What new_categories() adds to a category, as items of a class.
-std::string new_characters(std::string_view category) {
-  std::string items;
-  const auto put = [&](CharacterRange range) {
-    char text[40];
-    std::snprintf(text,
-                  sizeof text,
-                  "\\x{%X}-\\x{%X}",
-                  static_cast<unsigned>(range.first),
-                  static_cast<unsigned>(range.last));
-    items += text;
-  };
-  CharacterRange pending = {1, 0};  // empty
-  for (const CategoryRange& range : new_categories()) {
-    if (!std::string_view(range.category).starts_with(category)) {
-      continue;
-    }
-    if (range.first == pending.last + 1) {
-      pending.last = range.last;
-      continue;
-    }
-    if (pending.first <= pending.last) {
-      put(pending);
-    }
-    pending = {range.first, range.last};
-  }
-  if (pending.first <= pending.last) {
-    put(pending);
-  }
-  return items;
-}
-
-std::string category_items(std::string_view category) {
-  return concat("\\p{", category, "}", new_characters(category));
-}
-
-std::string word_items() {
-  return concat(
-      "\\p{Alphabetic}", category_items("L"), category_items("M"), category_items("Nd"), "\\p{Pc}");
-}
 
 /// A set of characters: what stands between brackets, and whether the set is what is not there.
 struct CharacterSet {
@@ -94,18 +45,31 @@ class Translator {
   }
 
   void item() {
+    const size_t begin = out_.size();
     switch (const char c = take()) {
+      case '{':
+        repeat();
+        return;  // what comes next may repeat the same atom
+      case '*':
+      case '+':
+      case '?':
+        out_ += c;
+        return;
+      case '(':
+        groups_.push_back(begin);
+        group();
+        return;
+      case ')':
+        check(!groups_.empty(), "pattern '", pattern_, "': ) without (");
+        atom_ = groups_.back();
+        groups_.pop_back();
+        out_ += c;
+        return;
       case '\\':
         escape_outside_class();
         break;
       case '[':
         character_class();
-        break;
-      case '(':
-        group();
-        break;
-      case '{':
-        repeat();
         break;
       case '^':  // at the start of any line
         out_ += "(?m:^)";
@@ -114,8 +78,18 @@ class Translator {
         out_ += "(?m:$)";
         break;
       default:
-        out_ += c;
+        out_ += concat(c, take_continuation());
     }
+    atom_ = begin;
+  }
+
+  /// The bytes of a character behind its first.
+  std::string_view take_continuation() {
+    const size_t begin = at_;
+    while ((static_cast<unsigned char>(peek()) & 0xC0) == 0x80) {
+      ++at_;
+    }
+    return pattern_.substr(begin, at_ - begin);
   }
 
   void group() {
@@ -136,20 +110,25 @@ class Translator {
     unsupported("this kind of group");
   }
 
-  /// Behind "{". An interval, whose sense differs if ? or + follows, or a plain brace.
+  /// Behind "{": an interval, or a plain brace. What PCRE2 reads as a possessive or lazy interval
+  /// is a second repetition of the first: a{1,3}+ is (?:a{1,3})+, and a{3}? is (?:a{3})?.
   void repeat() {
     const size_t end = pattern_.find_first_not_of("0123456789,", at_);
-    if (end == std::string_view::npos || pattern_[end] != '}' || end == at_) {
+    const bool closed = end != std::string_view::npos && pattern_[end] == '}';
+    const std::string_view bounds = closed ? pattern_.substr(at_, end - at_) : "";
+    const size_t comma = bounds.find(',');
+    if (bounds.empty() || bounds == "," || (comma != bounds.rfind(','))) {
+      atom_ = out_.size();
       out_ += "\\{";
       return;
     }
-    const std::string_view bounds = pattern_.substr(at_, end - at_);
-    const bool exact = bounds.find(',') == std::string_view::npos;
     at_ = end + 1;
-    if (bounds == "," || peek() == '+' || (exact && peek() == '?')) {
-      unsupported("this interval");
+    const bool again = peek() == '+' || (peek() == '?' && comma == std::string_view::npos);
+    if (again) {
+      check(atom_ < out_.size(), "pattern '", pattern_, "': nothing to repeat at byte ", at_);
+      out_.insert(atom_, "(?:");
     }
-    out_ += concat('{', bounds.front() == ',' ? "0" : "", bounds, '}');
+    out_ += concat('{', comma == 0 ? "0" : "", bounds, again ? "})" : "}");
   }
 
   void escape_outside_class() {
@@ -157,9 +136,10 @@ class Translator {
       out_ += concat('\\', take());
       return;
     }
+    const bool is_word = peek() == 'w' || peek() == 'W';
     CharacterSet set;
     if (escaped_set(set)) {
-      out_ += concat(set.negated ? "[^" : "[", set.items, ']');
+      out_ += concat(set.negated ? "[^" : "[", set.items, is_word ? kMoreWordItems : "", ']');
     } else {
       out_ += escaped_character();
     }
@@ -171,7 +151,7 @@ class Translator {
     switch (c) {
       case 's':
       case 'S':
-        set = {std::string(kSpaces), c == 'S'};
+        set = {std::string(kSpaceItems), c == 'S'};
         break;
       case 'd':
       case 'D':
@@ -209,7 +189,7 @@ class Translator {
       negated = !negated;
       name.remove_prefix(1);
     }
-    if (std::find(kCategories.begin(), kCategories.end(), name) != kCategories.end()) {
+    if (is_category(name)) {
       return {category_items(name), negated};
     }
     const bool is_word = name.size() > 2 && std::all_of(name.begin(), name.end(), [](char c) {
@@ -245,8 +225,10 @@ class Translator {
     if (alphanumeric) {
       unsupported(concat('\\', c));
     }
-    // A first byte above ASCII goes unescaped; its character's other bytes follow as plain text.
-    return static_cast<unsigned char>(c) < 0x80 ? concat('\\', c) : std::string(1, c);
+    if (static_cast<unsigned char>(c) < 0x80) {
+      return concat('\\', c);
+    }
+    return concat(c, take_continuation());
   }
 
   std::string hexadecimal() {
@@ -319,7 +301,7 @@ class Translator {
   /// True if it is a single character.
   bool class_item(char c) {
     if (c != '\\') {
-      out_ += c == '-' ? "\\-" : std::string(1, c);
+      out_ += c == '-' ? "\\-" : concat(c, take_continuation());
       return true;
     }
     CharacterSet set;
@@ -329,7 +311,7 @@ class Translator {
     }
     if (!set.negated) {
       out_ += set.items;
-    } else if (set.items == kSpaces) {
+    } else if (set.items == kSpaceItems) {
       out_ += "\\S\\x{180E}";
     } else {
       unsupported("a negated set within a class");
@@ -340,6 +322,8 @@ class Translator {
   std::string_view pattern_;
   size_t at_ = 0;
   std::string out_;
+  size_t atom_ = 0;             // where in out_ the last atom begins: what a repetition repeats
+  std::vector<size_t> groups_;  // where the open groups begin
 };
 
 }  // namespace

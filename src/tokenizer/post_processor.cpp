@@ -10,19 +10,19 @@ namespace {
 
 const Json& required(const Json& json, const char* key) {
   const Json* value = find_key(json, key);
-  check(value != nullptr, "post_processor: TemplateProcessing: key '", key, "' is missing");
+  check(value != nullptr, "TemplateProcessing: key '", key, "' is missing");
   return *value;
 }
 
 std::vector<int64_t> read_ids(const Json& special_tokens, const std::string& name) {
   const Json* token = find_key(special_tokens, name.c_str());
-  check(token != nullptr, "post_processor: '", name, "' is not in special_tokens");
+  check(token != nullptr, "'", name, "' is not in special_tokens");
   const Json& list = required(*token, "ids");
-  check(list.is_array(), "post_processor: '", name, "': ids: expected a list");
+  check(list.is_array(), "'", name, "': ids: expected a list");
   std::vector<int64_t> ids;
   for (const Json& id : list) {
     check(id.is_number_integer() && id >= 0 && id <= std::numeric_limits<int32_t>::max(),
-          "post_processor: '",
+          "'",
           name,
           "': ",
           dump_json(id),
@@ -44,16 +44,16 @@ void PostProcessor::read(const Json& json) {
   const std::string type = get_or<std::string>(json, "type", "");
   if (type == "Sequence") {
     const Json* parts = find_key(json, "processors");
-    check(parts != nullptr && parts->is_array(), "post_processor: Sequence has no processors");
+    check(parts != nullptr && parts->is_array(), "Sequence has no processors");
     for (const Json& part : *parts) {
       read(part);
     }
   } else if (type == "TemplateProcessing") {
-    check(template_.empty(), "post_processor: more than one TemplateProcessing is not supported");
+    check(template_.empty(), "more than one TemplateProcessing is not supported");
     read_template(json);
   } else {
     check(type == "ByteLevel",
-          "post_processor: type '",
+          "type '",
           type,
           "' is not supported (known: Sequence, TemplateProcessing, ByteLevel)");
   }
@@ -61,17 +61,17 @@ void PostProcessor::read(const Json& json) {
 
 void PostProcessor::read_template(const Json& json) {
   const Json& single = required(json, "single");
-  check(single.is_array(), "post_processor: TemplateProcessing: single: expected a list");
+  check(single.is_array(), "TemplateProcessing: single: expected a list");
   for (const Json& piece : single) {
     if (const Json* text = find_key(piece, "Sequence")) {
       check(get_or<std::string>(*text, "id", "") == "A",
-            "post_processor: TemplateProcessing: single: the only text is A");
+            "TemplateProcessing: single: the only text is A");
       template_.push_back({true, {}});
     } else if (const Json* token = find_key(piece, "SpecialToken")) {
       const std::string name = get_or<std::string>(*token, "id", "");
       template_.push_back({false, read_ids(required(json, "special_tokens"), name)});
     } else {
-      fail("post_processor: TemplateProcessing: single: ",
+      fail("TemplateProcessing: single: ",
            dump_json(piece).substr(0, 80),
            " is neither Sequence nor SpecialToken");
     }

@@ -36,8 +36,8 @@ void cut(RegexMatcher& matcher, std::string_view text, bool invert, const Take& 
   }
 }
 
-/// Joins neighbouring pieces: a match with the piece before it, unless that was a match, too; or
-/// like with like.
+/// Joins a match with the piece before it, unless that was a match, too; or, if `contiguous`, like
+/// with like.
 std::vector<TextRange> merge_backwards(const std::vector<Piece>& pieces, bool contiguous) {
   std::vector<TextRange> merged;
   bool follows_match = false;
@@ -70,6 +70,27 @@ std::vector<TextRange> merge_forwards(const std::vector<Piece>& pieces) {
   return merged;
 }
 
+std::vector<TextRange> without_matches(const std::vector<Piece>& pieces) {
+  std::vector<TextRange> left;
+  for (const Piece& piece : pieces) {
+    if (!piece.is_match) {
+      left.push_back(piece.range);
+    }
+  }
+  return left;
+}
+
+std::vector<TextRange> merge(const std::vector<Piece>& pieces, SplitBehavior behavior) {
+  switch (behavior) {
+    case SplitBehavior::kRemoved:
+      return without_matches(pieces);
+    case SplitBehavior::kMergedWithNext:
+      return merge_forwards(pieces);
+    default:
+      return merge_backwards(pieces, behavior == SplitBehavior::kContiguous);
+  }
+}
+
 SplitBehavior read_behavior(const Json& json) {
   const std::string name = get_or<std::string>(json, "behavior", "");
   if (name == "Isolated") return SplitBehavior::kIsolated;
@@ -77,7 +98,7 @@ SplitBehavior read_behavior(const Json& json) {
   if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
-  fail("pre_tokenizer: Split: behavior '",
+  fail("Split: behavior '",
        name,
        "' is not supported (known: Isolated, Removed, ",
        "MergedWithPrevious, MergedWithNext, Contiguous)");
@@ -86,12 +107,12 @@ SplitBehavior read_behavior(const Json& json) {
 SplitRegex read_pattern(const Json& json) {
   const Json* pattern = find_key(json, "pattern");
   check(pattern != nullptr && pattern->is_object() && pattern->size() == 1,
-        "pre_tokenizer: Split: pattern: expected {\"Regex\": ...} or {\"String\": ...}");
+        "Split: pattern: expected {\"Regex\": ...} or {\"String\": ...}");
   if (find_key(*pattern, "String") != nullptr) {
     return SplitRegex::from_literal(get_or<std::string>(*pattern, "String", ""));
   }
   check(find_key(*pattern, "Regex") != nullptr,
-        "pre_tokenizer: Split: pattern: unknown key '",
+        "Split: pattern: unknown key '",
         pattern->begin().key(),
         "'");
   return SplitRegex::from_pattern(get_or<std::string>(*pattern, "Regex", ""));
@@ -102,21 +123,21 @@ SplitRegex read_pattern(const Json& json) {
 PreTokenizer::PreTokenizer(const Json& json) {
   read(json);
   check(byte_level_at_.has_value(),
-        "pre_tokenizer: ByteLevel is missing: only byte-level vocabularies are supported");
+        "ByteLevel is missing: only byte-level vocabularies are supported");
 }
 
 void PreTokenizer::read(const Json& json) {
   const std::string type = get_or<std::string>(json, "type", "");
   if (type == "Sequence") {
     const Json* parts = find_key(json, "pretokenizers");
-    check(parts != nullptr && parts->is_array(), "pre_tokenizer: Sequence has no pretokenizers");
+    check(parts != nullptr && parts->is_array(), "Sequence has no pretokenizers");
     for (const Json& part : *parts) {
       read(part);
     }
     return;
   }
-  check(!byte_level_at_, "pre_tokenizer: '", type, "' behind ByteLevel is not supported");
-  check(stages_.size() < kMaxStages, "pre_tokenizer: more than ", kMaxStages, " parts");
+  check(!byte_level_at_, "'", type, "' behind ByteLevel is not supported");
+  check(stages_.size() < kMaxStages, "more than ", kMaxStages, " parts");
   if (type == "Split") {
     stages_.push_back(
         {read_pattern(json), read_behavior(json), get_or<bool>(json, "invert", false)});
@@ -128,9 +149,7 @@ void PreTokenizer::read(const Json& json) {
   } else if (type == "ByteLevel") {
     read_byte_level(json);
   } else {
-    fail("pre_tokenizer: type '",
-         type,
-         "' is not supported (known: Sequence, Split, Digits, ByteLevel)");
+    fail("type '", type, "' is not supported (known: Sequence, Split, Digits, ByteLevel)");
   }
 }
 
@@ -171,23 +190,15 @@ void PreTokenizer::run(size_t stage,
   const auto pass_on = [&](const TextRange& range) {
     run(stage + 1, text.substr(range.begin, range.end - range.begin), scratch, sink);
   };
-  const SplitBehavior behavior = stages_[stage].behavior;
-  const bool invert = stages_[stage].invert;
+  const auto& [regex, behavior, invert] = stages_[stage];
   RegexMatcher& matcher = scratch.matchers[stage];
-  if (behavior == SplitBehavior::kIsolated || behavior == SplitBehavior::kRemoved) {
-    cut(matcher, text, invert, [&](const Piece& piece) {
-      if (behavior == SplitBehavior::kIsolated || !piece.is_match) {
-        pass_on(piece.range);
-      }
-    });
+  if (behavior == SplitBehavior::kIsolated) {  // nearly always: no list of pieces is made
+    cut(matcher, text, invert, [&](const Piece& piece) { pass_on(piece.range); });
     return;
   }
   std::vector<Piece> pieces;
   cut(matcher, text, invert, [&](const Piece& piece) { pieces.push_back(piece); });
-  const bool forwards = behavior == SplitBehavior::kMergedWithNext;
-  const bool contiguous = behavior == SplitBehavior::kContiguous;
-  for (const TextRange& range :
-       forwards ? merge_forwards(pieces) : merge_backwards(pieces, contiguous)) {
+  for (const TextRange& range : merge(pieces, behavior)) {
     pass_on(range);
   }
 }

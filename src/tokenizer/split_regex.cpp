@@ -34,7 +34,7 @@ pcre2_code* compile(std::string_view pattern, uint32_t options) {
   size_t offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()),
                                    pattern.size(),
-                                   options | PCRE2_UTF | PCRE2_NO_UTF_CHECK,
+                                   options | PCRE2_UTF,
                                    &error,
                                    &offset,
                                    context.get());

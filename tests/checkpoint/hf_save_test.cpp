@@ -1,5 +1,7 @@
 #include "checkpoint/hf_save.h"
 
+#include <fstream>
+
 #include "base/interrupt.h"
 #include "checkpoint/atomic_folder.h"
 #include "checkpoint/float_convert.h"
@@ -114,10 +116,9 @@ TEST_F(HfSave, FailureLeavesNothing) {
 
 TEST_F(HfSave, InterruptionLeavesNothing) {
   AtomicFolder folder(folder_ / "out");
-  for (int i = 0; i < 200;
-       ++i) {  // more than one read of the directory, more than the slots for files
-    write_file(folder.path() / concat("file-with-a-rather-long-name-to-fill-the-directory-", i),
-               "x");
+  // More than the slots for files, and more than one read of the directory gives.
+  for (int i = 0; i < 400; ++i) {
+    std::ofstream(folder.path() / concat("a-rather-long-name-to-fill-the-directory-", i)) << "x";
   }
   AtomicFile unfinished(folder.path() / "unfinished");
   unfinished.write("half");

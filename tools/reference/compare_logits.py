@@ -9,8 +9,8 @@ ssa, and perhaps --decode-from. Exit status 1 if any case differs by more than t
 Angles of rotary positions are taken in float32, as transformers does; --rope f64 takes them in
 float64, should the program do so under f64. Where the reference in float32 chooses other gists than
 the reference in float64, the choice hangs on rounding: such a case is run and shown, but not
-counted. Frequencies of llama3 and yarn are float32, too: one that differs in its last bit costs about
-1e-7 a position, which --bound can allow for under f64.
+counted. Frequencies of llama3 and yarn are float32, too: one that differs in its last bit costs
+about 1e-7 a position, which --bound can allow for under f64.
 """
 
 import argparse

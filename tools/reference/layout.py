@@ -77,7 +77,7 @@ def chunk_spans(levels):
 
 
 def gists_closed_by(levels, own_index):
-    """The gists of the level below between this gist and the previous one of its own level."""
+    """The gists of the level below that stand between this gist and the previous one of its level."""
     level = levels[own_index]
     closed = []
     for index in range(own_index - 1, -1, -1):
@@ -155,34 +155,38 @@ def gist_id_of(level, gist_ids):
     return gist_ids[min(level, 2)]
 
 
-def merge_bos(pieces, boundaries, bos_id):
-    """Section 2, RAG: with an empty system text the first piece is BOS alone; it gets no gist and
-    joins the first chunk of the next piece. Empty pieces have no tokens to lay, so they drop out
-    first; without a next piece there is nothing to join."""
-    kept = [(list(p), list(b)) for p, b in zip(pieces, boundaries) if len(p) > 0]
-    if len(kept) >= 2 and bos_id is not None and kept[0][0] == [bos_id]:
-        merged = (kept[0][0] + kept[1][0], kept[0][1] + kept[1][1])
-        kept = [merged] + kept[2:]
-    return kept
+def is_bare_bos(number, pieces, bos_id):
+    """Section 2, RAG: with an empty system text the first piece with any token is BOS alone. Without a
+    next piece there is nothing to join, and it is an ordinary piece."""
+    return (
+        bos_id is not None
+        and list(pieces[number]) == [bos_id]
+        and not any(pieces[:number])
+        and any(pieces[number + 1 :])
+    )
 
 
 def lay_out_pieces(pieces, suffix, chunk_sizes, sink, gist_ids, boundaries=None, bos_id=None):
     """Lay every piece alone, concatenate, and put the raw suffix behind: a Layout.
 
     `boundaries` holds one list of flags per piece, or is None for plain counting. Sinks are counted
-    in the first (non-empty) piece only; every piece closes all levels and starts its own counts.
+    in the first piece only, even if that is empty or a bare BOS; every piece closes all levels and
+    starts its own counts. A bare BOS gets no gist, so it falls to the first chunk of the next piece,
+    which counts its own tokens alone.
     """
     check_chunk_sizes(chunk_sizes)
-    flags = boundaries if boundaries is not None else [[False] * len(p) for p in pieces]
     layout = Layout(list(chunk_sizes))
-    for number, (piece, piece_flags) in enumerate(merge_bos(pieces, flags, bos_id)):
-        ids, levels = lay_out(
-            piece,
-            chunk_sizes,
-            sink if number == 0 else 0,
-            gist_ids,
-            None if boundaries is None else piece_flags,
-        )
+    for number, piece in enumerate(pieces):
+        if is_bare_bos(number, pieces, bos_id):
+            ids, levels = list(piece), [RAW]
+        else:
+            ids, levels = lay_out(
+                list(piece),
+                chunk_sizes,
+                sink if number == 0 else 0,
+                gist_ids,
+                None if boundaries is None else list(boundaries[number]),
+            )
         layout.ids += ids
         layout.levels += levels
     layout.prefix_end = len(layout.ids)

@@ -13,7 +13,7 @@ layouts.json: {"cases": [CASE, ...]}. Of a CASE, input:
   previous  P, previous chunks that stay visible raw
   gist_ids  [A, B, C]         ids of level 0, 1 and >= 2
   bos       id of BOS, or null if there is none: a first (non-empty) piece that is BOS alone gets no
-            gist and joins the next piece, which then counts the sinks
+            gist and joins the first chunk of the next piece, which counts its own tokens alone
   boundary  null: plain counting. Else one string a piece, one character a token: '1' if the token
             opens a word (the place in front of it is a word boundary)
 Output:
@@ -46,8 +46,8 @@ Output:
   kept      [head][level] -> sorted gist numbers within the level; one "head" in the group modes
   union     [level] -> the same over all heads; union[0] are the chunks kept raw
   attended  [[begin, end), ...]  the keys that the query attends, as the fewest ranges, in order
-Every case keeps its answer when heads are added in another order, the softmax is taken in float64,
-or the mass moves by 1e-4, so that rounding decides none.
+Every case keeps its answer when heads are added in another order, the softmax is taken in float64, or
+the mass moves by 1e-4, so that rounding decides none.
 """
 
 import json

@@ -105,7 +105,7 @@ class LayoutByHand(unittest.TestCase):
     def test_empty_system_text(self):
         pieces = [[7], [2] * 6, [3] * 2]
         joined = lay_out_pieces(pieces, [], [2], 3, GIST_IDS, bos_id=7)
-        self.assertEqual(level_text(joined.levels), ".....0..0" + "..0")
+        self.assertEqual(level_text(joined.levels), "...0..0..0" + "..0")
         own = lay_out_pieces(pieces, [], [2], 3, GIST_IDS, bos_id=None)
         self.assertEqual(level_text(own.levels), ".0" + "..0..0..0" + "..0")
         alone = lay_out_pieces([[7]], [5], [2], 3, GIST_IDS, bos_id=7)
@@ -136,7 +136,7 @@ class LayoutAgain(unittest.TestCase):
             text, sink = "", case["sink"]
             for piece, piece_flags in zip(case["pieces"], flags):
                 text += streamed(len(piece), case["chunk"], sink, piece_flags)
-                sink = 0 if piece else sink
+                sink = 0
             self.assertEqual(level_text(layout.levels), text + "." * len(case["suffix"]), case)
 
     def test_plain_places_are_even(self):
