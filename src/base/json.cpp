@@ -11,8 +11,8 @@ namespace {
 
 constexpr size_t kMaxDepth = 256;  // dump and destruction recurse, so nesting is bounded
 
-/// Builds the tree from parser events. nlohmann's own builder looks through an ordered object for every key it adds,
-/// which takes half a minute for a vocabulary of 150 000 tokens.
+/// Builds the tree from parser events. nlohmann's own builder looks through an ordered object for
+/// every key it adds, which takes half a minute for a vocabulary of 150 000 tokens.
 class TreeBuilder final : public nlohmann::json_sax<Json> {
  public:
   explicit TreeBuilder(std::string_view what) : what_(what) {}
@@ -39,7 +39,8 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
   }
 
   bool parse_error(std::size_t, const std::string&, const Json::exception& error) override {
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: ..." -> what follows the bracket
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: ..." -> what follows the
+    // bracket
     const std::string message = error.what();
     const size_t bracket = message.find("] ");
     fail(what_, ": ", bracket == std::string::npos ? message : message.substr(bracket + 2));
@@ -142,7 +143,12 @@ T get_or(const Json& object, const char* key, T fallback) {
   if (value == nullptr) {
     return fallback;
   }
-  check(has_type<T>(*value), "key '", key, "': expected ", type_name<T>(), ", got ",
+  check(has_type<T>(*value),
+        "key '",
+        key,
+        "': expected ",
+        type_name<T>(),
+        ", got ",
         dump_json(*value).substr(0, 80));
   return value->get<T>();
 }

@@ -10,8 +10,8 @@ namespace ssa {
 /// Keeps the order of keys, so that a file that is read and saved again stays recognisable.
 using Json = nlohmann::ordered_json;
 
-/// Parses `text`. Throws Error "WHAT: ..." on a syntax error (with line and column), nesting deeper than 256, or
-/// a key that stands twice in one object. Linear in the text's size.
+/// Parses `text`. Throws Error "WHAT: ..." on a syntax error (with line and column), nesting deeper
+/// than 256, or a key that stands twice in one object. Linear in the text's size.
 Json parse_json(std::string_view text, std::string_view what);
 
 /// Reads and parses a file; throws Error naming the path.
@@ -23,7 +23,8 @@ std::string dump_json(const Json& value, int indent = -1);
 /// object[key] if present and not null, else nullptr.
 const Json* find_key(const Json& object, const char* key);
 
-/// object[key] as T, or `fallback` if absent or null; throws Error naming the key if it has another type.
+/// object[key] as T, or `fallback` if absent or null; throws Error naming the key if it has another
+/// type.
 template <class T>
 T get_or(const Json& object, const char* key, T fallback);
 

@@ -7,7 +7,8 @@
 
 namespace ssa {
 
-/// The plain types, named as in safetensors. GGUF's block formats are dequantised on load and have their own enum.
+/// The plain types, named as in safetensors. GGUF's block formats are dequantised on load and have
+/// their own enum.
 enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8, kBool };
 
 /// Bytes of one element.

@@ -47,9 +47,9 @@ GgufCheckpoint::GgufCheckpoint(std::shared_ptr<const GgufFile> file)
     } else {
       check(tensor.name == kRopeFreqsName,
             file_->name(),
-            ": tensor '",
-            replace_invalid_utf8(tensor.name.substr(0, 80)),
-            "' belongs to no supported model");
+            ": tensor ",
+            printable(tensor.name),
+            " belongs to no supported model");
     }
   }
 }

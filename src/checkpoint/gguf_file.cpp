@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "base/checked_math.h"
 #include "base/error.h"
-#include "base/text.h"
 
 namespace ssa {
 namespace {
@@ -24,14 +24,6 @@ constexpr uint64_t kMinTensorInfoBytes = 8 + 4 + 4 + 8;
 
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// A name from the file for an error line: short and printable.
-std::string printable(std::string_view name) {
-  std::string text = concat("'", replace_invalid_utf8(name.substr(0, 80)), "'");
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
-  return text;
 }
 
 /// Walks the header. Every read is checked against the file's end; `where` says what is being read.
@@ -355,6 +347,22 @@ int64_t GgufFile::required_integer(std::string_view key) const {
   const auto value = integer(key);
   check(value.has_value(), name_, ": key '", key, "' is missing");
   return *value;
+}
+
+std::optional<int64_t> GgufFile::token_id(std::string_view key, int64_t n_tokens) const {
+  const auto id = integer(key);
+  if (!id || *id == -1 || *id == std::numeric_limits<uint32_t>::max()) {
+    return std::nullopt;
+  }
+  check(*id >= 0 && *id < n_tokens,
+        name_,
+        ": key '",
+        key,
+        "': token id ",
+        *id,
+        " of a vocabulary of ",
+        n_tokens);
+  return id;
 }
 
 }  // namespace ssa

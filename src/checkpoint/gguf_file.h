@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/gguf_types.h"
 #include "checkpoint/gguf_value.h"
@@ -62,6 +63,9 @@ class GgufFile {
   std::optional<std::vector<int64_t>> integers(std::string_view key) const;
   /// As integer(), but throws Error if the key is missing.
   int64_t required_integer(std::string_view key) const;
+  /// As integer(), but nothing also for the -1 or 2^32 - 1 that stands for no token; throws Error
+  /// for an id that is not below `n_tokens`.
+  std::optional<int64_t> token_id(std::string_view key, int64_t n_tokens) const;
 
  private:
   void parse(std::span<const std::byte> bytes);
@@ -76,5 +80,16 @@ class GgufFile {
   std::vector<GgufTensor> tensors_;
   std::map<std::string_view, size_t> tensor_index_;  // keys point into tensors_
 };
+
+/// Calls fn and gives its result; an Error gets the file's name in front, unless it has it.
+template <class Fn>
+auto naming_file(const GgufFile& file, Fn fn) {
+  try {
+    return fn();
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    fail(message.starts_with(file.name()) ? message : file.name() + ": " + message);
+  }
+}
 
 }  // namespace ssa

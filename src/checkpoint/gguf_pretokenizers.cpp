@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "checkpoint/gguf_value.h"
 
 namespace ssa {
 namespace {
@@ -154,11 +155,7 @@ const TokenizerFamily& find_tokenizer_family(std::string_view pre) {
       return family;
     }
   }
-  fail("tokenizer.ggml.pre '",
-       replace_invalid_utf8(pre.substr(0, 40)),
-       "' is not supported (known: ",
-       known_names(),
-       ")");
+  fail("tokenizer.ggml.pre ", printable(pre), " is not supported (known: ", known_names(), ")");
 }
 
 const TokenizerFamily& match_tokenizer_family(const Json& tokenizer_json) {

@@ -16,6 +16,7 @@
 #include "checkpoint/gguf_header.h"
 #include "checkpoint/gguf_names.h"
 #include "checkpoint/gguf_quants.h"
+#include "checkpoint/gguf_rope.h"
 #include "checkpoint/gguf_tokenizer.h"
 
 namespace ssa {

@@ -18,6 +18,7 @@ struct Tokens {
   std::vector<std::string_view> texts;
   std::vector<int64_t> types;
 
+  std::string_view text(int64_t id) const { return texts[static_cast<size_t>(id)]; }
   bool is_added(size_t id) const {
     return types[id] == kControlToken || types[id] == kUserDefinedToken;
   }
@@ -26,9 +27,9 @@ struct Tokens {
 bool has_tokenizer(const GgufFile& file) {
   const std::string_view model = file.string("tokenizer.ggml.model").value_or("none");
   check(model == "gpt2" || model == "none" || model == "no_vocab",
-        "tokenizer.ggml.model '",
-        replace_invalid_utf8(model.substr(0, 40)),
-        "' is not supported, only gpt2 (byte-level BPE)");
+        "tokenizer.ggml.model ",
+        printable(model),
+        " is not supported, only gpt2 (byte-level BPE)");
   return model == "gpt2";
 }
 
@@ -49,12 +50,7 @@ Tokens read_tokens(const GgufFile& file) {
   for (size_t id = 0; id < texts->size(); ++id) {
     const std::string_view text = tokens.texts[id];
     check(is_valid_utf8(text), "token ", id, " is not valid UTF-8");
-    check(seen.insert(text).second,
-          "token ",
-          id,
-          " repeats an earlier one: '",
-          text.substr(0, 40),
-          "'");
+    check(seen.insert(text).second, "token ", id, " repeats an earlier one");
   }
   return tokens;
 }
@@ -111,12 +107,9 @@ Json read_merges(const GgufFile& file) {
     const bool has_two_parts = space != std::string_view::npos && space > 0 &&
                                space + 1 < merge.size() &&
                                merge.find(' ', space + 1) == std::string_view::npos;
-    check(has_two_parts && is_valid_utf8(merge),
-          "merge ",
-          list.size(),
-          " is not two tokens with a space between: '",
-          replace_invalid_utf8(merge.substr(0, 40)),
-          "'");
+    if (!has_two_parts || !is_valid_utf8(merge)) {
+      fail("merge ", list.size(), " is not two tokens with a space between: ", printable(merge));
+    }
     list.push_back(merge);
   }
   return list;
@@ -139,32 +132,14 @@ Json bpe_model(const GgufFile& file, const Tokens& tokens, bool ignore_merges) {
   return model;
 }
 
-/// The token under `key`, its id checked; nothing if the key is missing or names none.
-std::optional<size_t> special_token(const GgufFile& file, const char* key, size_t n_tokens) {
-  const auto id = file.integer(key);
-  constexpr int64_t kNone = 0xFFFFFFFF;
-  if (!id || *id == kNone || *id == -1) {
-    return std::nullopt;
-  }
-  check(*id >= 0 && static_cast<size_t>(*id) < n_tokens,
-        "key '",
-        key,
-        "': token id ",
-        *id,
-        " of ",
-        n_tokens,
-        " tokens");
-  return static_cast<size_t>(*id);
-}
-
 /// The post-processor that puts these tokens around a text.
 Json template_processing(const Tokens& tokens,
-                         std::optional<size_t> bos,
-                         std::optional<size_t> eos) {
+                         std::optional<int64_t> bos,
+                         std::optional<int64_t> eos) {
   Json special = Json::object();
-  const auto add_special = [&](std::optional<size_t> id, int segment, Json& steps) {
+  const auto add_special = [&](std::optional<int64_t> id, int segment, Json& steps) {
     if (id) {
-      const std::string text(tokens.texts[*id]);
+      const std::string text(tokens.text(*id));
       steps.push_back({{"SpecialToken", {{"id", text}, {"type_id", segment}}}});
       special[text] = {{"id", text}, {"ids", {*id}}, {"tokens", {text}}};
     }
@@ -187,11 +162,11 @@ Json template_processing(const Tokens& tokens,
 
 Json post_processor(const GgufFile& file, const Tokens& tokens, const TokenizerFamily& family) {
   const auto wanted =
-      [&](const char* flag, bool fallback, const char* key) -> std::optional<size_t> {
+      [&](const char* flag, bool fallback, const char* key) -> std::optional<int64_t> {
     if (!file.boolean(flag).value_or(fallback)) {
       return std::nullopt;
     }
-    const auto id = special_token(file, key, tokens.texts.size());
+    const auto id = file.token_id(key, std::ssize(tokens.texts));
     check(id || !file.find(flag), "key '", flag, "' is set, but there is no '", key, "'");
     return id;
   };
@@ -234,8 +209,8 @@ Json make_tokenizer_config(const GgufFile& file) {
   Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                  {"clean_up_tokenization_spaces", false}};
   for (const auto& [name, key] : kSpecial) {
-    const auto id = special_token(file, key, texts.size());
-    config[name] = id ? Json(replace_invalid_utf8(texts[*id])) : Json();
+    const auto id = file.token_id(key, std::ssize(texts));
+    config[name] = id ? Json(replace_invalid_utf8(texts[static_cast<size_t>(*id)])) : Json();
   }
   const auto architecture = file.string("general.architecture").value_or("");
   if (const auto length = file.integer(std::string(architecture) + ".context_length")) {
@@ -247,24 +222,16 @@ Json make_tokenizer_config(const GgufFile& file) {
   return config;
 }
 
-/// make(file), or null if there is no tokenizer; errors get the file's name in front.
-Json read_with_file_name(const GgufFile& file, Json (*make)(const GgufFile&)) {
-  try {
-    return has_tokenizer(file) ? make(file) : Json();
-  } catch (const Error& error) {
-    const std::string message = error.what();
-    fail(message.starts_with(file.name()) ? message : file.name() + ": " + message);
-  }
-}
-
 }  // namespace
 
 Json read_gguf_tokenizer(const GgufFile& file) {
-  return read_with_file_name(file, make_tokenizer_json);
+  return naming_file(file,
+                     [&] { return has_tokenizer(file) ? make_tokenizer_json(file) : Json(); });
 }
 
 Json read_gguf_tokenizer_config(const GgufFile& file) {
-  return read_with_file_name(file, make_tokenizer_config);
+  return naming_file(file,
+                     [&] { return has_tokenizer(file) ? make_tokenizer_config(file) : Json(); });
 }
 
 }  // namespace ssa

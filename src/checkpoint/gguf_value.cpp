@@ -1,9 +1,13 @@
 #include "checkpoint/gguf_value.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstring>
 #include <limits>
+
+#include "base/error.h"
+#include "base/text.h"
 
 namespace ssa {
 namespace {
@@ -140,6 +144,13 @@ std::optional<std::vector<int64_t>> decode_integers(const GgufValue& value) {
     integers.push_back(*integer);
   }
   return integers;
+}
+
+std::string printable(std::string_view text) {
+  std::string line = concat("'", replace_invalid_utf8(text.substr(0, 80)), "'");
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+  return line;
 }
 
 }  // namespace ssa

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -48,5 +49,8 @@ std::optional<bool> decode_boolean(const GgufValue& value);
 std::optional<std::string_view> decode_string(const GgufValue& value);
 std::optional<std::vector<std::string_view>> decode_strings(const GgufValue& value);
 std::optional<std::vector<int64_t>> decode_integers(const GgufValue& value);
+
+/// A text from the file for an error line: in quotes, cut to 80 bytes, one line of valid UTF-8.
+std::string printable(std::string_view text);
 
 }  // namespace ssa

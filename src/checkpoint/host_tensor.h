@@ -11,8 +11,8 @@
 
 namespace ssa {
 
-/// Dense, row-major, little-endian. `bytes` points into what `owner` keeps alive (a mapped file, a buffer); copying is
-/// cheap and shares it. Read-only.
+/// Dense, row-major, little-endian. `bytes` points into what `owner` keeps alive (a mapped file, a
+/// buffer); copying is cheap and shares it. Read-only.
 struct HostTensor {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;

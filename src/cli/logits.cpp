@@ -3,53 +3,27 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "checkpoint/safetensors_writer.h"
+#include "cli/attention_flags.h"
 #include "cli/command.h"
 #include "cli/model_flags.h"
 #include "cli/progress_bar.h"
-#include "cli/prompt_flags.h"
+#include "cli/prompt_files.h"
 #include "engine/sequence.h"
 #include "tensor/convert.h"
 
 namespace ssa {
 namespace {
 
-constexpr int64_t kPiece = 512;  // tokens a forward pass
-
 struct LogitsFlags {
   ModelFlags model;
+  AttentionFlags attention;
   std::string text, ids_file, out;
   std::string rows = "all";
   int64_t decode_from = 0;
+  int64_t piece = 512;  // tokens a forward pass
 };
-
-std::vector<int64_t> ids_of(const Json& list, const std::string& where) {
-  check(list.is_array(), where, ": expected a list of token ids");
-  std::vector<int64_t> ids;
-  for (const Json& id : list) {
-    check(id.is_number_integer(), where, ": token id ", dump_json(id).substr(0, 40), " is not an integer");
-    ids.push_back(id.get<int64_t>());
-  }
-  return ids;
-}
-
-/// A list, or {"prefix": [...], "suffix": [...]}: one behind the other.
-std::vector<int64_t> read_ids(const std::string& path) {
-  const Json json = read_json_file(path);
-  if (json.is_array()) {
-    return ids_of(json, path);
-  }
-  check(json.is_object(), path, ": expected a list of token ids or {\"prefix\": [...], \"suffix\": [...]}");
-  std::vector<int64_t> ids;
-  for (const auto& [key, list] : json.items()) {
-    check(key == "prefix" || key == "suffix", path, ": unknown key '", key, "'; known are prefix and suffix");
-  }
-  for (const char* key : {"prefix", "suffix"}) {
-    const std::vector<int64_t> part = json.contains(key) ? ids_of(json[key], path) : std::vector<int64_t>{};
-    ids.insert(ids.end(), part.begin(), part.end());
-  }
-  return ids;
-}
 
 /// Collects rows of logits as they are computed.
 class LogitRows {
@@ -75,32 +49,52 @@ class LogitRows {
   Tensor logits_;  // [n_rows, vocab_size]
 };
 
+/// The model's tokenizer; absent where the checkpoint has none, which --ids does not mind.
+std::optional<Tokenizer> find_tokenizer(const Checkpoint& checkpoint) {
+  const Json json = checkpoint.tokenizer_json();
+  return json.is_null() ? std::nullopt : std::optional(Tokenizer::from_json(json));
+}
+
+PromptParts read_parts(const LogitsFlags& flags, const std::optional<Tokenizer>& tokenizer) {
+  if (!flags.ids_file.empty()) {
+    return read_prompt_parts(flags.ids_file);
+  }
+  check(tokenizer.has_value(), "--text needs a tokenizer.json in ", flags.model.model, "; --ids does without");
+  return {{tokenizer->encode(replace_invalid_utf8(flags.text))}, {}};
+}
+
+/// Tokens of the prompt; those behind it go one by one.
+int64_t prompt_length(const LogitsFlags& flags, const LaidPrompt& prompt, bool has_gists) {
+  const auto n = static_cast<int64_t>(prompt.ids.size());
+  check(n > 0, "there are no tokens to compute logits for");
+  check(flags.decode_from < n, "--decode-from ", flags.decode_from, " is not below the ", n, " tokens");
+  const int64_t n_prompt = flags.decode_from > 0 ? flags.decode_from : n;
+  const int64_t prefix = prompt.layout && has_gists ? prompt.layout->prefix_end() : 0;
+  check(n_prompt >= prefix, "--decode-from ", flags.decode_from, " lies inside the gisted prefix of ", prefix, " tokens");
+  return n_prompt;
+}
+
 void run_logits(const LogitsFlags& flags) {
   const LoadedModel loaded = load(flags.model);
   CausalLM& model = *loaded.model;
-  const std::vector<int64_t> ids =
-      flags.ids_file.empty()
-          ? load_tokenizer(*loaded.checkpoint, flags.model.model).encode(flags.text)
-          : read_ids(flags.ids_file);
-  const auto n = static_cast<int64_t>(ids.size());
-  check(n > 0, "there are no tokens to compute logits for");
-  check(flags.decode_from < n, "--decode-from ", flags.decode_from, " is not below the ", n, " tokens");
+  const std::optional<Tokenizer> tokenizer = find_tokenizer(*loaded.checkpoint);
+  const AttentionPlan plan = plan_attention(flags.attention, *loaded.checkpoint, tokenizer ? &*tokenizer : nullptr);
+  const LaidPrompt prompt = lay_prompt(plan, read_parts(flags, tokenizer));
+  const auto n = static_cast<int64_t>(prompt.ids.size());
+  const auto n_prompt = static_cast<size_t>(prompt_length(flags, prompt, plan.options.has_gists));
   check_cache_memory(model, n);
 
   const torch::InferenceMode inference;
-  const std::vector<int64_t> positions = consecutive_positions(0, n);
   LogitRows rows(model, n, flags.rows == "last");
   const auto collect = [&](int64_t first, const Tensor& hidden) { rows.add(first, hidden); };
-  Sequence sequence(model, std::make_unique<FullAttention>(
-                               KvCache(model.config(), model.dtype(), model.device(), n)));
-  const std::span<const int64_t> all_ids(ids), all_positions(positions);
-  const auto n_prompt = static_cast<size_t>(flags.decode_from > 0 ? flags.decode_from : n);
+  Sequence sequence(model, make_attention(plan, model, prompt, static_cast<int64_t>(n_prompt), n));
+  const std::span<const int64_t> ids(prompt.ids), positions(prompt.positions);
   ProgressBar bar("computing");
-  sequence.advance(all_ids.first(n_prompt), all_positions.first(n_prompt), kPiece, collect, bar.callback());
-  sequence.advance(all_ids.subspan(n_prompt), all_positions.subspan(n_prompt), 1, collect, bar.callback());
+  sequence.advance(ids.first(n_prompt), positions.first(n_prompt), flags.piece, collect, bar.callback());
+  sequence.advance(ids.subspan(n_prompt), positions.subspan(n_prompt), 1, collect, bar.callback());
 
-  write_safetensors(flags.out, {{"ids", to_host(torch::tensor(ids))},
-                                {"positions", to_host(torch::tensor(positions))},
+  write_safetensors(flags.out, {{"ids", to_host(torch::tensor(prompt.ids))},
+                                {"positions", to_host(torch::tensor(prompt.positions))},
                                 {"logits", to_host(rows.logits())}});
 }
 
@@ -110,10 +104,11 @@ void add_logits_command(CLI::App& root) {
   CLI::App* app = root.add_subcommand("logits", "Logits of given tokens, as a safetensors file");
   const auto flags = std::make_shared<LogitsFlags>();
   flags->model.dtype = "f32";
+  flags->attention.mode = "full";
   add_model_flags(*app, flags->model);
   auto* text = app->add_option("--text", flags->text, "Text; the tokenizer's template tokens are added");
   auto* ids = app->add_option("--ids", flags->ids_file,
-                              "JSON file: a list of token ids, or {\"prefix\": [...], \"suffix\": [...]}");
+                              "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
   exclude_each_other({text, ids});
   app->add_option("--rows", flags->rows, "Which rows of logits to keep")
       ->check(CLI::IsMember({"all", "last"}))
@@ -121,6 +116,10 @@ void add_logits_command(CLI::App& root) {
   app->add_option("--decode-from", flags->decode_from,
                   "Tokens from this index on go one by one through the cache")
       ->check(CLI::PositiveNumber);
+  add_attention_flags(*app, flags->attention);
+  app->add_option("-b,--batch-size", flags->piece, "Tokens a forward pass")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app->add_option("--out", flags->out, "safetensors file with ids, positions and logits")->required();
   app->callback([flags, text, ids] {
     if (text->empty() && ids->empty()) {

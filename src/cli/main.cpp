@@ -73,10 +73,13 @@ int main(int argc, char** argv) {
   root.require_subcommand(1);
   root.failure_message(CLI::FailureMessage::simple);
   ssa::add_generate_command(root);
+  ssa::add_ask_command(root);
   ssa::add_logits_command(root);
+  ssa::add_layout_command(root);
   ssa::add_tokenize_command(root);
   ssa::add_info_command(root);
   ssa::add_convert_command(root);
+  ssa::add_gistify_command(root);
   for (CLI::App* command : root.get_subcommands({})) {
     ssa::add_environment_names(*command);
   }

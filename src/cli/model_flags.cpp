@@ -20,6 +20,10 @@ CLI::Option* add_model_option(CLI::App& app, std::string& model) {
 
 void add_model_flags(CLI::App& app, ModelFlags& flags) {
   add_model_option(app, flags.model);
+  add_run_flags(app, flags);
+}
+
+void add_run_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("--dtype", flags.dtype, "Number type of weights and arithmetic")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f64"}))
       ->capture_default_str();

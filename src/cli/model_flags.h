@@ -21,7 +21,9 @@ struct ModelFlags {
 
 /// Adds the model, as an argument or by -m.
 CLI::Option* add_model_option(CLI::App& app, std::string& model);
-/// Adds --dtype, --device and --threads as well.
+/// Adds --dtype, --device and --threads.
+void add_run_flags(CLI::App& app, ModelFlags& flags);
+/// Adds both.
 void add_model_flags(CLI::App& app, ModelFlags& flags);
 
 /// What --dtype auto means: bf16 where the checkpoint is bf16 and the device multiplies it natively, else f32.

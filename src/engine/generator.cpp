@@ -68,18 +68,20 @@ GenerateResult generate(const Tokenizer& tokenizer,
                         std::span<const int64_t> prompt,
                         std::span<const int64_t> positions,
                         const GenerateOptions& options) {
-  check(!prompt.empty(), "the prompt is empty: there is nothing to continue");
+  const auto n_cached = static_cast<size_t>(options.n_cached);
+  check(prompt.size() > n_cached, "the prompt is empty: there is nothing to continue");
   check(options.max_new_tokens >= 0, "number of tokens to predict ", options.max_new_tokens,
         " is below 0");
   const torch::InferenceMode inference;
   GenerateResult result;
-  result.prompt_tokens = static_cast<int64_t>(prompt.size());
+  result.prompt_tokens = static_cast<int64_t>(prompt.size() - n_cached);
   Sampler sampler(options.sampling);
   std::for_each(prompt.begin(), prompt.end(), [&](int64_t token) { sampler.observe(token); });
   TextOutput output(tokenizer, options, result);
 
   Stopwatch watch;
-  Tensor logits = sequence.last_logits(prompt, positions, options.prefill_piece, options.on_prefill);
+  Tensor logits = sequence.last_logits(prompt.subspan(n_cached), positions.subspan(n_cached), options.prefill_piece,
+                                        options.on_prefill);
   result.prefill_seconds = watch.lap();
   int64_t position = positions.back();
   while (static_cast<int64_t>(result.ids.size()) < options.max_new_tokens) {

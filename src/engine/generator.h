@@ -17,6 +17,7 @@ namespace ssa {
 struct GenerateOptions {
   int64_t max_new_tokens = 256;
   int64_t prefill_piece = 512;         // tokens a forward pass of the prompt
+  int64_t n_cached = 0;                // tokens of the prompt that the sequence has read already
   SamplingOptions sampling;
   std::vector<std::string> stop;       // strings that end the answer; not part of it
   std::vector<int64_t> stop_tokens;    // tokens that end it (EOS); not part of it
@@ -31,7 +32,7 @@ struct GenerateResult {
   std::vector<int64_t> ids;  // generated, without the stop token
   std::string text;
   FinishReason finish = FinishReason::kLength;
-  int64_t prompt_tokens = 0;
+  int64_t prompt_tokens = 0;  // read now: without those cached
   double prefill_seconds = 0;
   double decode_seconds = 0;  // of ids.size() tokens, the first one's forward pass being the prompt's
 };

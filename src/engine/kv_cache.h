@@ -22,6 +22,7 @@ class KvCache {
   /// Views of what is there: [n_kv_heads, length(layer), head_dim].
   Tensor keys(int64_t layer) const;
   Tensor values(int64_t layer) const;
+  int64_t n_layers() const { return static_cast<int64_t>(layers_.size()); }
   int64_t length(int64_t layer) const { return layers_[static_cast<size_t>(layer)].length; }
 
   /// Forgets all tokens from `length` on, in every layer.

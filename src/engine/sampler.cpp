@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -60,12 +61,13 @@ void keep_min_p(std::vector<Candidate>& candidates, double min_p) {
 }  // namespace
 
 void validate(const SamplingOptions& options) {
-  check(options.temperature >= 0, "temperature ", options.temperature, " is below 0");
+  check(options.temperature >= 0 && std::isfinite(options.temperature), "temperature ",
+        options.temperature, " is not a finite number from 0 on");
   check(options.top_k >= 0, "top-k ", options.top_k, " is below 0");
   check(options.top_p > 0 && options.top_p <= 1, "top-p ", options.top_p, " is not in (0, 1]");
   check(options.min_p >= 0 && options.min_p <= 1, "min-p ", options.min_p, " is not in [0, 1]");
-  check(options.repetition_penalty > 0, "repetition penalty ", options.repetition_penalty,
-        " is not above 0");
+  check(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
+        "repetition penalty ", options.repetition_penalty, " is not a finite number above 0");
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {
@@ -86,11 +88,14 @@ int64_t Sampler::sample(std::span<const float> logits) {
     const auto penalty = static_cast<float>(options_.repetition_penalty);
     logit = logit < 0 ? logit * penalty : logit / penalty;
   }
-  const bool broken = std::any_of(penalised.begin(), penalised.end(),
-                                  [](float logit) { return std::isnan(logit); });
-  check(!broken, "the model's logits are not numbers (NaN)");
+  const bool broken = std::any_of(penalised.begin(), penalised.end(), [](float logit) {
+    return std::isnan(logit) || logit == std::numeric_limits<float>::infinity();
+  });
+  check(!broken, "the model's logits are not numbers (NaN or infinite)");
+  const auto best = std::max_element(penalised.begin(), penalised.end());
+  check(std::isfinite(*best), "all logits are minus infinity: no token may follow");
   if (options_.temperature == 0) {
-    return std::max_element(penalised.begin(), penalised.end()) - penalised.begin();
+    return best - penalised.begin();
   }
   return draw(penalised);
 }

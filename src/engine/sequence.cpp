@@ -42,12 +42,13 @@ void Sequence::advance(std::span<const int64_t> ids,
   const auto total = static_cast<int64_t>(ids.size());
   for (int64_t done = 0; done < total;) {
     const int64_t n = attention_->pass_limit(length_, std::min(piece, total - done));
-    attention_->begin_pass(length_, n);
     const auto part = [&](std::span<const int64_t> all) {
-      return to_device(all.subspan(static_cast<size_t>(done), static_cast<size_t>(n)),
-                       model_.device());
+      return all.subspan(static_cast<size_t>(done), static_cast<size_t>(n));
     };
-    const Tensor hidden = model_.forward(part(ids), part(positions), *attention_);
+    attention_->begin_pass(length_, part(ids));
+    const torch::Device device = model_.device();
+    const Tensor hidden = model_.forward(to_device(part(ids), device),
+                                         to_device(part(positions), device), *attention_);
     if (rows) {
       rows(length_, hidden);
     }
@@ -68,6 +69,11 @@ Tensor Sequence::last_logits(std::span<const int64_t> ids,
   advance(ids, positions, piece,
           [&](int64_t, const Tensor& hidden) { last = hidden.slice(0, hidden.size(0) - 1); }, progress);
   return model_.logits(last).squeeze(0).to(torch::kCPU, torch::kFloat32);
+}
+
+void Sequence::rewind(int64_t length) {
+  attention_->rewind(length);
+  length_ = std::min(length_, length);
 }
 
 std::vector<int64_t> consecutive_positions(int64_t first, int64_t n) {

@@ -23,11 +23,13 @@ class SequenceAttention : public AttentionContext {
     (void)first;
     return wanted;
   }
-  /// Told before each forward pass which indices it covers.
-  virtual void begin_pass(int64_t first, int64_t n_tokens) {
+  /// Told before each forward pass which tokens it holds, the first of them at index `first`.
+  virtual void begin_pass(int64_t first, std::span<const int64_t> ids) {
     (void)first;
-    (void)n_tokens;
+    (void)ids;
   }
+  /// Forgets all tokens from index `length` on.
+  virtual void rewind(int64_t length) = 0;
 };
 
 /// Every token attends all tokens up to itself.
@@ -35,6 +37,7 @@ class FullAttention : public SequenceAttention {
  public:
   explicit FullAttention(KvCache cache) : cache_(std::move(cache)) {}
   Tensor attend(int64_t layer, const AttentionInput& in) override;
+  void rewind(int64_t length) override { cache_.truncate(length); }
 
  private:
   KvCache cache_;
@@ -61,6 +64,9 @@ class Sequence {
                      std::span<const int64_t> positions,
                      int64_t piece,
                      const ProgressFn& progress = {});
+
+  /// Forgets all tokens from index `length` on, so that the sequence can go on in another way.
+  void rewind(int64_t length);
 
   int64_t length() const { return length_; }
   SequenceAttention& attention() { return *attention_; }

@@ -13,8 +13,8 @@ JinjaBlock parse(const std::string& source) {
   return parse_jinja(source);
 }
 
-/// The names a template finds, as transformers gives them: tools and documents are none where there are none, tokens
-/// that the model lacks are undefined.
+/// The names a template finds, as transformers gives them: tools and documents are none where there
+/// are none, tokens that the model lacks are undefined.
 JinjaVariables template_variables(const Json& messages, const ChatTemplateOptions& options) {
   JinjaScope names;
   names.set("tools", JinjaValue());
@@ -48,12 +48,14 @@ struct ChatTemplate::Impl {
   JinjaBlock block;
 };
 
-ChatTemplate::ChatTemplate(const std::string& source) : impl_(std::make_unique<const Impl>(Impl{parse(source)})) {}
+ChatTemplate::ChatTemplate(const std::string& source)
+    : impl_(std::make_unique<const Impl>(Impl{parse(source)})) {}
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
-std::vector<TextSpan> ChatTemplate::render(const Json& messages, const ChatTemplateOptions& options) const {
+std::vector<TextSpan> ChatTemplate::render(const Json& messages,
+                                           const ChatTemplateOptions& options) const {
   JinjaEvaluator evaluator(checked_variables(messages, options));
   try {
     return evaluator.render(impl_->block).spans();

@@ -52,7 +52,7 @@ bool is_hashable(const JinjaValue& key) {
 JinjaItems characters(const JinjaText& text, JinjaBudget& budget) {
   JinjaItems items;
   text.for_each_character([&](char32_t, std::string_view bytes, bool is_input) {
-    budget.spend(2);  // a text of its own each
+    budget.spend(6);  // a text of its own each, some 200 bytes
     items.push_back(JinjaValue::text(JinjaText(bytes, is_input)));
   });
   return items;

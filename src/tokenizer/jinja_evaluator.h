@@ -13,7 +13,8 @@ namespace ssa {
 
 using JinjaVariables = std::vector<std::pair<std::string, JinjaValue>>;
 
-/// Names and their values within one scope of a template. What the scope does not have is looked up in its parent.
+/// Names and their values within one scope of a template. What the scope does not have is looked up
+/// in its parent.
 struct JinjaScope {
   JinjaVariables variables;
   std::shared_ptr<JinjaScope> parent;
@@ -52,10 +53,13 @@ class JinjaEvaluator {
   Flow execute(const ContinueStatement& node, JinjaText& out);
 
   JinjaItems loop_items(const ForStatement& node);
-  JinjaValue call_macro(const MacroStatement& macro, std::shared_ptr<JinjaScope> scope, JinjaCall& call);
+  JinjaValue call_macro(const MacroStatement& macro,
+                        std::shared_ptr<JinjaScope> scope,
+                        JinjaCall& call);
   void assign(const JinjaTarget& target, JinjaValue value);
   JinjaValue make_namespace(JinjaCall& call);
 
+  // jinja_expressions.cpp
   JinjaValue evaluate(const JinjaExpression& expression);
   JinjaValue compute(const LiteralExpression& node);
   JinjaValue compute(const NameExpression& node);
@@ -81,7 +85,8 @@ class JinjaEvaluator {
   std::shared_ptr<JinjaScope> scope_;
   /// All namespaces made, so that those that hold each other can be taken apart at the end.
   std::vector<std::shared_ptr<JinjaNamespace>> namespaces_;
-  JinjaValue block_text_;  // what a {% filter %} or {% set %} block rendered, for the innermost filter
+  JinjaValue
+      block_text_;  // what a {% filter %} or {% set %} block rendered, for the innermost filter
   int line_ = 1;
 };
 

@@ -186,7 +186,7 @@ JinjaValue items(JinjaCall& call) {
     check(call.self.is(JinjaKind::Mapping),
           "items works on a dict only, got ",
           call.self.type_name());
-    call.budget.spend(call.self.as_mapping().entries.size());
+    call.budget.spend(4 * call.self.as_mapping().entries.size());
     for (const auto& [key, value] : call.self.as_mapping().entries) {
       pairs.push_back(
           JinjaValue::sequence(SequenceKind::Tuple, {key, value}, call.self.is_input()));
@@ -271,6 +271,7 @@ JinjaValue dictsort(JinjaCall& call) {
         "dictsort works on a dict only, got ",
         call.self.type_name());
   std::vector<KeyedItem> keyed;
+  call.budget.spend(4 * call.self.as_mapping().entries.size());
   for (const auto& [key, value] : call.self.as_mapping().entries) {
     const JinjaValue compared =
         sort_key(by == "key" ? key : value, arguments.flag_or(0, false), call.budget);

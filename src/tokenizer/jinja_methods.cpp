@@ -1,10 +1,13 @@
 #include "tokenizer/jinja_methods.h"
 
 #include <algorithm>
-#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "tokenizer/jinja_characters.h"
-#include "tokenizer/jinja_format.h"
 #include "tokenizer/jinja_text_algorithms.h"
 
 namespace ssa {
@@ -17,11 +20,11 @@ struct NamedMethod {
   Method method;
 };
 
-JinjaValue text_list(const std::vector<JinjaText>& pieces) {
+JinjaValue text_list(std::vector<JinjaText> pieces) {
   JinjaItems items;
   items.reserve(pieces.size());
-  for (const JinjaText& piece : pieces) {
-    items.push_back(JinjaValue::text(piece));
+  for (JinjaText& piece : pieces) {
+    items.push_back(JinjaValue::text(std::move(piece)));
   }
   return JinjaValue::list(std::move(items));
 }
@@ -276,7 +279,7 @@ template <SequenceKind kView>
 JinjaValue view_method(JinjaCall& call) {
   call.bind({});
   const JinjaMapping& mapping = call.self.as_mapping();
-  call.budget.spend(1 + mapping.entries.size());
+  call.budget.spend(1 + 4 * mapping.entries.size());
   JinjaItems items;
   for (const auto& [key, value] : mapping.entries) {
     if (kView == SequenceKind::ItemsView) {

@@ -26,7 +26,9 @@ void check_defined(const JinjaValue& value) {
   }
 }
 
-void check_overflow(bool overflow) { check(!overflow, "an integer does not fit 64 bits"); }
+void check_overflow(bool overflow) {
+  check(!overflow, "an integer does not fit 64 bits");
+}
 
 int64_t floor_divide(int64_t a, int64_t b) {
   check(b != 0, "division by zero");

@@ -1,4 +1,5 @@
-// The part of the expression parser that reads single values, and the attributes, calls, filters and tests behind them.
+// The part of the expression parser that reads single values, and the attributes, calls, filters
+// and tests behind them.
 #include <charconv>
 #include <string>
 #include <utility>

@@ -15,7 +15,7 @@ namespace ssa {
 namespace {
 
 constexpr size_t kNone = std::string_view::npos;
-constexpr size_t kStepsPerPiece = 4;  // a value, a text and its marks, some 150 bytes
+constexpr size_t kStepsPerPiece = 6;  // a value, a text and its marks, some 200 bytes
 
 /// Collects pieces of one text.
 class Pieces {
@@ -314,10 +314,23 @@ JinjaText html_escaped(const JinjaText& text) {
 }
 
 JinjaText repeated(const JinjaText& text, int64_t count, JinjaBudget& budget) {
+  if (text.empty() || count <= 0) {
+    return {};
+  }
+  check(static_cast<uint64_t>(count) <= JinjaText::kMaxBytes / text.size(),
+        "a text is longer than ",
+        JinjaText::kMaxBytes,
+        " bytes");
+  budget.spend_bytes(text.size() * static_cast<size_t>(count));
   JinjaText out;
-  for (int64_t i = 0; i < count && !text.empty(); ++i) {
-    budget.spend_bytes(text.size());
-    out.append(text);
+  JinjaText power = text;  // repeated 1, 2, 4, ... times
+  for (int64_t left = count; left > 0; left >>= 1) {
+    if (left & 1) {
+      out.append(power);
+    }
+    if (left > 1) {
+      power.append(JinjaText(power));
+    }
   }
   return out;
 }

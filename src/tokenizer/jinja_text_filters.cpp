@@ -40,7 +40,8 @@ JinjaValue safe(JinjaCall& call) {
 
 JinjaValue escape(JinjaCall& call) {
   call.bind({});
-  return JinjaValue::markup(call.self.is_markup() ? self_text(call) : html_escaped(self_text(call)));
+  return JinjaValue::markup(call.self.is_markup() ? self_text(call)
+                                                  : html_escaped(self_text(call)));
 }
 
 /// Upper case behind white space and opening brackets, which differs from str.title().

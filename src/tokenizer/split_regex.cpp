@@ -14,11 +14,13 @@
 namespace ssa {
 namespace {
 
-constexpr uint32_t kMatchLimit = 10'000'000;  // steps of backtracking within one match
-constexpr uint32_t kHeapLimitKiB =
-    256 * 1024;                            // of the interpreter, where no compiler is to be had
-constexpr size_t kFirstStack = 32 * 1024;  // bytes
-constexpr size_t kLargestStack = 64 * 1024 * 1024;  // bytes; mapped, but touched only as needed
+// Steps of backtracking within one match.
+constexpr uint32_t kMatchLimit = 10'000'000;
+// Memory of PCRE2's interpreter, where its compiler is not to be had.
+constexpr uint32_t kHeapLimitKiB = 256 * 1024;
+// Bytes of stack for the compiled pattern; mapped whole, but touched only as needed.
+constexpr size_t kFirstStack = 32 * 1024;
+constexpr size_t kLargestStack = 64 * 1024 * 1024;
 
 std::string message_of(int error) {
   PCRE2_UCHAR text[256] = {};
@@ -26,7 +28,8 @@ std::string message_of(int error) {
   return reinterpret_cast<const char*>(text);
 }
 
-pcre2_code* compile(std::string_view pattern, uint32_t options) {
+/// `shown` is the pattern as the file has it.
+pcre2_code* compile(std::string_view pattern, uint32_t options, std::string_view shown) {
   const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
@@ -38,30 +41,21 @@ pcre2_code* compile(std::string_view pattern, uint32_t options) {
                                    &error,
                                    &offset,
                                    context.get());
-  check(code != nullptr,
-        "pattern '",
-        pattern.substr(0, 200),
-        "': ",
-        message_of(error),
-        " at byte ",
-        offset);
+  check(code != nullptr, "pattern '", shown, "': ", message_of(error));
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where it fails, matching is slower
   return code;
 }
 
 }  // namespace
 
-SplitRegex::SplitRegex(std::string_view pcre2_pattern, uint32_t options)
-    : code_(compile(pcre2_pattern, options)) {}
-
 SplitRegex SplitRegex::from_pattern(std::string_view pattern) {
   check(is_valid_utf8(pattern), "pattern is not UTF-8");
-  return {oniguruma_to_pcre2(pattern), PCRE2_UCP};
+  return SplitRegex(compile(oniguruma_to_pcre2(pattern), PCRE2_UCP, pattern));
 }
 
 SplitRegex SplitRegex::from_literal(std::string_view text) {
   check(is_valid_utf8(text), "pattern is not UTF-8");
-  return {text, PCRE2_LITERAL};
+  return SplitRegex(compile(text, PCRE2_LITERAL, text));
 }
 
 SplitRegex SplitRegex::digits() {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -30,7 +29,7 @@ class SplitRegex {
 
  private:
   friend class RegexMatcher;
-  SplitRegex(std::string_view pcre2_pattern, uint32_t options);
+  explicit SplitRegex(pcre2_real_code_8* code) : code_(code) {}
   struct Free {
     void operator()(pcre2_real_code_8* code) const;
   };

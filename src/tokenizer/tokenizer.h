@@ -47,7 +47,8 @@ class Tokenizer {
   /// The text of `ids`, broken UTF-8 replaced by U+FFFD, as the library's decode does. Ids outside
   /// the vocabulary that the model's table has (padding rows) decode to nothing.
   std::string decode(std::span<const int64_t> ids, bool skip_special = false) const;
-  /// The bytes behind one token; for an added token its content.
+  /// The bytes that decode puts for one token: behind "Ġthe" those of " the". Empty for an id
+  /// outside the vocabulary.
   std::string token_bytes(int64_t id) const;
 
   std::optional<int64_t> token_to_id(std::string_view token) const;

@@ -5,6 +5,7 @@
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_names.h"
 #include "checkpoint/gguf_quants.h"
+#include "checkpoint/gguf_rope.h"
 #include "gguf_fixtures.h"
 #include "hf_fixtures.h"
 

@@ -88,11 +88,9 @@ const std::vector<Lie>& lies() {
     return GgufBytes().header(n_tensors, n_keys);
   };
   const auto nested = [&](int depth) {
-    GgufBytes bytes = start(0, 1).string("deep");
-    for (int i = 0; i < depth; ++i) bytes.u32(9);
-    bytes.u32(0);  // innermost elements
-    for (int i = 0; i < depth; ++i) bytes.u64(1);
-    return bytes;
+    GgufBytes bytes = start(0, 1).string("deep").u32(9);
+    for (int i = 0; i < depth; ++i) bytes.u32(9).u64(1);
+    return bytes.u32(0).u64(1).text("x");
   };
   static const std::vector<Lie> all = {
       {"Empty", "", {"GGUF"}},

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -118,9 +120,14 @@ TEST(ChatTemplate, NamesLineAndReason) {
       {"a\n{{ x.y }}", "chat template line 2: 'x' is undefined"},
       {"{{ messages.x.y }}", "chat template line 1: 'list object' has no attribute 'x'"},
       {"\n\n{{ raise_exception('no tools') }}", "chat template line 3: no tools"},
-      {"{% if 1 %}\n{{ 1 +\n none }}{% endif %}", "chat template line 2: '+' does not work on int and NoneType"},
-      {"{% macro m() %}\n{{ 1 / 0 }}{% endmacro %}\n{{ m() }}", "chat template line 2: division by zero"},
-      {"{{ '" "\\u12" "' }}", "chat template line 1: the escape \\u needs 4 hexadecimal digits"},
+      {"{% if 1 %}\n{{ 1 +\n none }}{% endif %}",
+       "chat template line 2: '+' does not work on int and NoneType"},
+      {"{% macro m() %}\n{{ 1 / 0 }}{% endmacro %}\n{{ m() }}",
+       "chat template line 2: division by zero"},
+      {"{{ '"
+       "\\u12"
+       "' }}",
+       "chat template line 1: the escape \\u needs 4 hexadecimal digits"},
       {"\xFF", "chat template: the source is no UTF-8"},
       {"{{ f(*x) }}", "chat template line 1: arguments by '*' and '**' are not supported"},
       {"{{ 9223372036854775807 + 1 }}", "chat template line 1: an integer does not fit 64 bits"},
@@ -132,10 +139,15 @@ TEST(ChatTemplate, NamesLineAndReason) {
 }
 
 TEST(ChatTemplate, ListsWhatIsSupported) {
-  EXPECT_TRUE(error_of("\n{{ 1 | xmlattr }}").starts_with("chat template line 2: filter 'xmlattr' is not supported (supported: abs, "));
-  EXPECT_TRUE(error_of("{{ 1 is odder }}").starts_with("chat template line 1: test 'odder' is not supported (supported: "));
-  EXPECT_TRUE(error_of("{% include 'x' %}").starts_with("chat template line 1: tag 'include' is not supported"));
-  EXPECT_TRUE(error_of("{{ ''.encode() }}").starts_with("chat template line 1: string method 'encode' is not supported"));
+  EXPECT_TRUE(error_of("\n{{ 1 | xmlattr }}")
+                  .starts_with(
+                      "chat template line 2: filter 'xmlattr' is not supported (supported: abs, "));
+  EXPECT_TRUE(error_of("{{ 1 is odder }}")
+                  .starts_with("chat template line 1: test 'odder' is not supported (supported: "));
+  EXPECT_TRUE(error_of("{% include 'x' %}")
+                  .starts_with("chat template line 1: tag 'include' is not supported"));
+  EXPECT_TRUE(error_of("{{ ''.encode() }}")
+                  .starts_with("chat template line 1: string method 'encode' is not supported"));
 }
 
 std::string repeat(const std::string& text, size_t n) {
@@ -147,7 +159,8 @@ std::string repeat(const std::string& text, size_t n) {
 }
 
 TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
-  const std::string grow = "{% set ns = namespace(x='aaaaaaaa', l=[]) %}{% for i in range(100000) %}";
+  const std::string grow =
+      "{% set ns = namespace(x='aaaaaaaa', l=[]) %}{% for i in range(100000) %}";
   const std::vector<std::string> sources = {
       repeat("{{ " + repeat("(", 5000) + "1" + repeat(")", 5000) + " }}", 1),
       "{{ 1" + repeat(" + 1", 100000) + " }}",
@@ -162,48 +175,60 @@ TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
       grow + "{% set ns.x = ns.x.replace('a', ns.x) %}{% endfor %}",
       grow + "{% set ns.l = [ns.l] %}{% endfor %}",
       grow + "{% set ns.l = [ns.l, ns.l] %}{% if i == 100 %}{{ ns.l }}{% endif %}{% endfor %}",
-      grow + "{% set ns.l = [ns.l, ns.l] %}{% if i == 100 %}{{ ns.l == [ns.l] }}{{ ns.l | tojson }}{% endif %}{% endfor %}",
+      grow +
+          "{% set ns.l = [ns.l, ns.l] %}{% if i == 100 %}{{ ns.l == [ns.l] }}{{ ns.l | tojson }}{% "
+          "endif %}{% endfor %}",
       grow + "{% for j in range(100000) %}{% endfor %}{% endfor %}",
-      grow + "{% set ns.x = namespace(x=ns.x) %}{% for j in range(100) %}{% set a = namespace(b=ns) %}{% endfor %}{% endfor %}",
+      grow +
+          "{% set ns.x = namespace(x=ns.x) %}{% for j in range(100) %}{% set a = namespace(b=ns) "
+          "%}{% endfor %}{% endfor %}",
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
       "{{ 'a' * 1000000000000 }}",
       "{{ [1] * 1000000000000 }}",
       "{{ 'a' | indent(1000000000000, true) }}",
       "{{ range(9223372036854775807) }}",
-      "{{ range(-9223372036854775807, 9223372036854775807, 9223372036854775807)[0] + range(100001) }}",
+      "{{ range(-9223372036854775807, 9223372036854775807, 9223372036854775807)[0] + range(100001) "
+      "}}",
       "{{ 'a' | map(" + repeat("'map', ", 100000) + "'upper') | list }}",
       "{{ ('a' * 60000000).split('a') }}",
   };
   for (const std::string& source : sources) {
-    const auto start = std::chrono::steady_clock::now();
-    EXPECT_TRUE(error_of(source).starts_with("chat template line 1: ")) << source.substr(0, 200) << " -> " << error_of(source);
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30)) << source.substr(0, 200);
+    const std::clock_t start = std::clock();  // processor time: other programs do not count
+    const std::string error = error_of(source);
+    EXPECT_TRUE(error.starts_with("chat template line 1: ")) << source.substr(0, 200) << error;
+    EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, 20) << source.substr(0, 200);
   }
 }
 
 TEST(ChatTemplate, SearchesLongTextsInLinearTime) {
   const std::string half = "{% set h = 'a' * 4000000 %}{% set n = 'a' * 1000000 ~ 'b' %}";
-  EXPECT_EQ(error_of(half + "{{ n in h }}{{ h.find(n) }}{{ h.rfind('b' ~ n) }}{{ h.count(n) }}{{ h.split(n) | length }}"), "no error");
+  EXPECT_EQ(error_of(half + "{{ n in h }}{{ h.find(n) }}{{ h.rfind('b' ~ n) }}{{ h.count(n) }}{{ "
+                            "h.split(n) | length }}"),
+            "no error");
 }
 
 TEST(ChatTemplate, NamespacesMayHoldThemselves) {
-  EXPECT_EQ(marked("{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns.me[0].me | length }}"), "1");
+  EXPECT_EQ(marked("{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns.me[0].me | length }}"),
+            "1");
 }
 
 TEST(ChatTemplate, TakesMessagesAsTheyAre) {
   const Json broken = Json::array({{{"content", "a\xFFz"}}});
-  EXPECT_EQ(joined_text(ChatTemplate("{{ messages[0].content }}").render(broken, {})), "a\xEF\xBF\xBDz");
+  EXPECT_EQ(joined_text(ChatTemplate("{{ messages[0].content }}").render(broken, {})),
+            "a\xEF\xBF\xBDz");
   Json deep = Json::array();
   for (int i = 0; i < 1000; ++i) {
     deep = Json::array({deep});
   }
   EXPECT_EQ(error_of("{{ messages }}", deep), "chat template: a value is nested deeper than 300");
   const Json large = Json::array({18446744073709551615u});
-  EXPECT_EQ(error_of("{{ messages }}", large), "chat template: the integer 18446744073709551615 does not fit 64 bits");
+  EXPECT_EQ(error_of("{{ messages }}", large),
+            "chat template: the integer 18446744073709551615 does not fit 64 bits");
 }
 
 TEST(ChatTemplate, KnowsTheDate) {
-  const std::string year = joined_text(ChatTemplate("{{ strftime_now('%Y') }}").render(Json::array(), {}));
+  const std::string year =
+      joined_text(ChatTemplate("{{ strftime_now('%Y') }}").render(Json::array(), {}));
   EXPECT_EQ(year.size(), 4);
   EXPECT_EQ(marked("{{ strftime_now('') }}|{{ strftime_now is defined }}"), "|True");
 }
@@ -211,7 +236,8 @@ TEST(ChatTemplate, KnowsTheDate) {
 TEST(ChatTemplate, LeavesTokensItDoesNotHaveUndefined) {
   ChatTemplateOptions options;
   options.eos_token = "</s>";
-  const ChatTemplate source("{{ bos_token is defined }}{{ bos_token }}{{ eos_token }}{{ tools is none }}");
+  const ChatTemplate source(
+      "{{ bos_token is defined }}{{ bos_token }}{{ eos_token }}{{ tools is none }}");
   EXPECT_EQ(joined_text(source.render(Json::array(), options)), "False</s>True");
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/tokenizer/: small tokenizers of each family, texts with their ids, words and normal forms, all as the
-Hugging Face library gives them.
+"""Writes tests/golden/tokenizer/: small tokenizers of each family, texts with their ids, words and normal forms, all as
+the Hugging Face library gives them.
 
     pip install tokenizers==0.23.3 && python tools/golden/make_tokenizer_golden.py
 """
@@ -13,73 +13,31 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import tokenizers  # noqa: E402
-from compare_tokenizers import TextMaker  # noqa: E402
+from mixed_text import TextMaker  # noqa: E402
 from tokenizer_families import FAMILIES, LLAMA3_PATTERN, train  # noqa: E402
 from tokenizers import Tokenizer, normalizers  # noqa: E402
 
 OUT = ROOT / "tests/golden/tokenizer"
-CL100K = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
-O200K = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+CL100K_PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|"
+    r"\s++$|\s*[\r\n]|\s+(?!\S)|\s"
+)
+O200K_PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
     r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-PATTERNS = [
-    LLAMA3_PATTERN,
-    CL100K,
-    O200K,
-    r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-    r"\s",
-    r"\S+",
-    r"\w+",
-    r"\W",
-    r"\d+",
-    r"\D",
-    r"\h+",
-    r"\H",
-    r"[\h\-]+",
-    r"[^\S\n]+",
-    r"^.",
-    r".$",
-    r".+",
-    r"(?:a|b)*",
-    r"a{,2}b",
-    r"a{2}",
-    r"a{1,}?",
-    r"(?:a|b){1,2}+c",
-    r"a{2}?",
-    r"a{,1}+",
-    r"\u4e2d{1}+",
-    r"{",
-    r"x{a}",
-    r"\p{Han}+",
-    r"\p{^L}",
-    r"\P{L}+",
-    r"\p{Greek}",
-    r"\p{Lu}(?i:\p{Ll}+)",
-    r"(?<=a)b",
-    r"(?<!a)b",
-    r"(?>a+)b",
-    r"(?i)s+",
-    r"(?i:a(?-i:b)c)",
-    r"[]a]+",
-    r"[a-c-e]+",
-    r"[+--]",
-    r"[\x{4e2d}\x41\t]",
-    r"\v|\f|\e",
-    r"[\w.]+",
-    r"\A\s+|\s+\z",
-    r"\p{P}|\p{S}",
-    r"\p{M}+",
-    r"\p{Cf}",
-    r"\p{Z}",
-    r"",
-    r"a|",
-    r"\u00e9|\.|\/|\é",
-    r"(a)(b)",
-    r"[\b]",
-    r"(?i:K|\u00e5|\u017f)",
-]
+PATTERNS = [LLAMA3_PATTERN, CL100K_PATTERN, O200K_PATTERN, ""]
+PATTERNS += r"""
+\s \S+ \w+ \W \d+ \D \h+ \H [\w.]+ [\h\-]+ [^\S\n]+ [\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+
+^. .$ .+ \A\s+|\s+\z \v|\f|\e [\b] \u00e9|\.|\/|\é [\x{4e2d}\x41\t]
+(?:a|b)* a{,2}b a{2} a{1,}? (?:a|b){1,2}+c a{2}? a{,1}+ \u4e2d{1}+ { x{a} (a)(b) a|
+\p{Han}+ \p{^L} \P{L}+ \p{Greek} \p{P}|\p{S} \p{M}+ \p{Cf} \p{Z} \p{Lu}(?i:\p{Ll}+)
+(?<=a)b (?<!a)b (?>a+)b (?i)s+ (?i:a(?-i:b)c) (?i:K|\u00e5|\u017f)
+[]a]+ [a-c-e]+ [+--]
+""".split()
 BEHAVIORS = ["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
 TEXTS = [
     "Hello, world! It's 2024-01-02; I'LL pay $1,234.50 (or 10%).",
@@ -100,50 +58,25 @@ TEXTS = [
     " ",
     "\n",
 ]
-FORM_TEXTS = [
-    "plain",
-    "e\u0301\u0323",
-    "a\u0323\u0301\u0334",
-    "\u1100\u1161\u11a8",
-    "\u1100\u1161\u11a7",
-    "\uac00\u11a7x",
-    "\uac00\u11a8",
-    "\u212b\u2126\u00c5",
-    "\ufb01\ufb1d\u2460\u00bd",
-    "\u0344\u0958\u09c7\u09be",
-    "\u304b\u3099\u309b",
-    "\u0301\u0301a",
-    "a\u0897\u0301",
-    "a\u0301\u08d3\u0323",
-    "e\u1abf\u0301",
-    "\U00011935\U00011930",
-    "\U00011938",
-    "\U000105d2\u0307",
-    "\u32ff\ua7f2",
-    "a\u0345\u0301\u0345\u0323",
-    "x\u0338=\u0338<\u0338",
-    "\u01d5u\u0308\u0304",
-    "\u1e9b\u0323",
-]
-
-
-def random_texts(n):
-    maker = TextMaker(7, [])
-    maker.english = "the of and to in is was for that with on as are by this from time word people year token chat model attention".split()
-    maker.code = [
-        "def f(x):\n    return x ** 2  # square\n\n\nclass A:\n\tpass\n",
-        "for (int i = 0; i < n; ++i) { sum += a[i]; }\r\n",
-    ]
-    cut = random.Random(7)
-    return [maker.document()[: cut.randint(1, 70)] for _ in range(n)]
+FORM_TEXTS = (
+    "plain e\u0301\u0323 a\u0323\u0301\u0334 \u1100\u1161\u11a8 \u1100\u1161\u11a7 \uac00\u11a7x "
+    "\uac00\u11a8 \u212b\u2126\u00c5 \ufb01\ufb1d\u2460\u00bd \u0344\u0958\u09c7\u09be "
+    "\u304b\u3099\u309b \u0301\u0301a a\u0897\u0301 a\u0301\u08d3\u0323 e\u1abf\u0301 "
+    "\U00011935\U00011930 \U00011938 \U000105d2\u0307 \u32ff\ua7f2 a\u0345\u0301\u0345\u0323 "
+    "x\u0338=\u0338<\u0338 \u01d5u\u0308\u0304 \u1e9b\u0323"
+).split(" ")
+PROSE = "the of and to in is was for that with on as are by this from time word people year token"
+CODE = "def f(x):\n    return x ** 2  # square\n\nfor (int i = 0; i < n; ++i) { sum += a[i]; }\r\n"
 
 
 def write(name, value):
-    (OUT / name).write_text(json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n")
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    (OUT / name).write_text(text + "\n")
 
 
 def write_rows(name, rows):
-    (OUT / name).write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+    lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in rows]
+    (OUT / name).write_text("".join(lines))
 
 
 def family_rows(tokenizer, texts):
@@ -154,94 +87,73 @@ def family_rows(tokenizer, texts):
             row[name] = tokenizer.encode(text, add_special_tokens=False).ids
             if i < 30:
                 row[name + "_added"] = tokenizer.encode(text, add_special_tokens=True).ids
-        ids = row["parsed_added" if i < 30 else "parsed"]
-        row["decoded"] = tokenizer.decode(ids, skip_special_tokens=False)
-        row["skipped"] = tokenizer.decode(ids, skip_special_tokens=True)
-        if row["decoded"] == text:
-            del row["decoded"]  # it is the text
-        if row["skipped"] == row.get("decoded", text):
-            del row["skipped"]  # it is what is decoded
+        ids = row.get("parsed_added", row["parsed"])
+        decoded = tokenizer.decode(ids, skip_special_tokens=False)
+        skipped = tokenizer.decode(ids, skip_special_tokens=True)
+        if decoded != text:
+            row["decoded"] = decoded
+        if skipped != decoded:
+            row["skipped"] = skipped
         yield row
 
 
-def words_of(pre_tokenizer, texts):
-    spec = {"type": "Sequence", "pretokenizers": pre_tokenizer}
-    empty = {
-        "version": "1.0",
-        "added_tokens": [],
-        "pre_tokenizer": spec,
-        "model": {"type": "BPE", "vocab": {}, "merges": []},
-    }
-    try:
-        split = Tokenizer.from_str(json.dumps(empty)).pre_tokenizer
-    except Exception as error:  # the library raises nothing narrower
-        print("refused by the library:", pre_tokenizer[0]["pattern"], error)
-        return None
-    return {
-        "pre_tokenizer": spec,
-        "words": [" ".join(word for word, _ in split.pre_tokenize_str(text)) for text in texts],
-    }
+def words_of(parts):
+    """The words of every text; without a space in them, because byte-level words have none."""
+    spec = {"type": "Sequence", "pretokenizers": parts}
+    empty = {"type": "BPE", "vocab": {}, "merges": []}
+    tokenizer = {"version": "1.0", "added_tokens": [], "pre_tokenizer": spec, "model": empty}
+    split = Tokenizer.from_str(json.dumps(tokenizer)).pre_tokenizer
+    words = [" ".join(word for word, _ in split.pre_tokenize_str(text)) for text in TEXTS]
+    return {"pre_tokenizer": spec, "words": words}
+
+
+def split(pattern, behavior="Isolated", invert=False):
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+
+
+def byte_level(add_prefix_space=False, use_regex=False):
+    settings = {"add_prefix_space": add_prefix_space, "use_regex": use_regex}
+    return {"type": "ByteLevel", "trim_offsets": True, **settings}
 
 
 def all_words():
     """Every pattern alone, and every behaviour with patterns that tell them apart."""
-    bytes_only = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": False,
-    }
-    split = lambda pattern, behavior, invert=False: {
-        "type": "Split",
-        "pattern": pattern,
-        "behavior": behavior,
-        "invert": invert,
-    }  # noqa: E731
     for pattern in PATTERNS:
-        yield [split({"Regex": pattern}, "Isolated"), bytes_only]
+        yield words_of([split({"Regex": pattern}), byte_level()])
     for behavior in BEHAVIORS:
         for pattern in ({"Regex": r"\s"}, {"Regex": "a*"}, {"String": "a"}, {"String": "."}):
-            yield [split(pattern, behavior), bytes_only]
-            yield [split(pattern, behavior, True), bytes_only]
+            yield words_of([split(pattern, behavior), byte_level()])
+            yield words_of([split(pattern, behavior, True), byte_level()])
     for individual in (True, False):
-        for space in (True, False):
-            yield [
-                {"type": "Digits", "individual_digits": individual},
-                {**bytes_only, "add_prefix_space": space, "use_regex": True},
-            ]
-    yield [
-        split({"Regex": r"\d"}, "Isolated"),
-        split({"Regex": r"\s+"}, "MergedWithNext"),
-        {**bytes_only, "use_regex": True},
-    ]
+        digits = {"type": "Digits", "individual_digits": individual}
+        yield words_of([digits, byte_level(use_regex=True)])
+        yield words_of([digits, byte_level(add_prefix_space=True, use_regex=True)])
+    two = [split({"Regex": r"\d"}), split({"Regex": r"\s+"}, "MergedWithNext")]
+    yield words_of([*two, byte_level(use_regex=True)])
 
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    texts = TEXTS + random_texts(110)
+    maker = TextMaker(7, [PROSE], [CODE])
+    cut = random.Random(7)
+    texts = TEXTS + [maker.document()[: cut.randint(1, 70)] for _ in range(110)]
     for name in FAMILIES:
-        tokenizer = train(name, texts * 3, 700)
-        spec = json.loads(tokenizer.to_str())
+        spec = json.loads(train(name, texts * 3, 700).to_str())
         if name == "Qwen2":  # the older way to write merges
             spec["model"]["merges"] = [" ".join(pair) for pair in spec["model"]["merges"]]
         stem = name.lower().replace("-", "")
         write(f"{stem}.json", spec)
-        write_rows(f"{stem}_cases.jsonl", family_rows(Tokenizer.from_str(json.dumps(spec)), texts))
-    write(
-        "words.json",
-        {
-            "texts": TEXTS,
-            "cases": [case for parts in all_words() if (case := words_of(parts, TEXTS))],
-        },
-    )
-    forms = {
-        name: [getattr(normalizers, name)().normalize_str(text) for text in FORM_TEXTS]
-        for name in ("NFC", "NFD", "NFKC", "NFKD")
-    }
-    write("normal_forms.json", {"texts": FORM_TEXTS, **forms})
+        tokenizer = Tokenizer.from_str(json.dumps(spec))
+        write_rows(f"{stem}_cases.jsonl", family_rows(tokenizer, texts))
+    write("words.json", {"texts": TEXTS, "cases": list(all_words())})
+    forms = {"texts": FORM_TEXTS}
+    for name in ("NFC", "NFD", "NFKC", "NFKD"):
+        form = getattr(normalizers, name)()
+        forms[name] = [form.normalize_str(text) for text in FORM_TEXTS]
+    write("normal_forms.json", forms)
     (OUT / "README.md").write_text(
         f"Made with tokenizers {tokenizers.__version__} by tools/golden/make_tokenizer_golden.py "
-        "(unicode_classes.json: tools/make_unicode_tables.py).\n"
+        "(unicode_classes.json: by tools/make_unicode_tables.py).\n"
     )
 
 

@@ -1,0 +1,143 @@
+// ssa ask: questions about documents, which are read once.
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <string>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "cli/generation_session.h"
+#include "cli/prompt_flags.h"
+
+namespace ssa {
+namespace {
+
+constexpr const char* kFetchedModel = ".models/SmolLM2-135M-Instruct.Q4_1.gguf";  // by `make model`
+
+struct AskFlags {
+  GenerationFlags generation;
+  std::vector<std::string> documents;
+  std::string question, system, trace;
+  bool show = false;
+};
+
+/// The prompt around documents and question: a header in front, an ending behind.
+struct Frame {
+  std::vector<TextSpan> header, ending;
+};
+
+/// The chat template around a message, split where the message's text stands.
+Frame make_frame(const Checkpoint& checkpoint, const std::string& system) {
+  if (!checkpoint.chat_template()) {
+    return {{}, {{"\nAnswer:", false}}};
+  }
+  const std::string marker = "[ssa:documents-and-question]";  // no white space that a template would trim
+  Json messages = Json::array();
+  if (!system.empty()) {
+    messages.push_back({{"role", "system"}, {"content", system}});
+  }
+  messages.push_back({{"role", "user"}, {"content", marker}});
+  Frame frame;
+  bool behind = false;
+  for (const TextSpan& span : render_chat(checkpoint, messages)) {
+    const size_t at = span.is_input ? span.text.find(marker) : std::string::npos;
+    (behind ? frame.ending : frame.header).push_back({span.text.substr(0, at), span.is_input});
+    if (at != std::string::npos) {
+      behind = true;
+      frame.ending.push_back({span.text.substr(at + marker.size()), span.is_input});
+    }
+  }
+  check(behind, "the chat template does not show the user's message");
+  return frame;
+}
+
+/// Header and documents, each a piece of its own.
+std::vector<std::vector<int64_t>> encode_pieces(const GenerationSession& session,
+                                                const AskFlags& flags,
+                                                const Frame& frame) {
+  const bool chat = !frame.header.empty();
+  const Tokenizer& tokenizer = session.tokenizer();
+  std::vector<std::vector<int64_t>> pieces;
+  pieces.push_back(chat ? tokenizer.encode(frame.header, {.add_special = false})
+                        : tokenizer.encode("", {.add_special = true}));
+  for (const std::string& document : flags.documents) {
+    pieces.push_back(tokenizer.encode(read_text(document) + "\n\n", {.add_special = false, .parse_special = false}));
+  }
+  std::erase_if(pieces, [](const std::vector<int64_t>& piece) { return piece.empty(); });
+  return pieces;
+}
+
+std::vector<int64_t> encode_question(const GenerationSession& session, const std::string& question, const Frame& frame) {
+  std::vector<TextSpan> spans = {{replace_invalid_utf8(question), true}};
+  spans.insert(spans.end(), frame.ending.begin(), frame.ending.end());
+  return session.tokenizer().encode(spans, {.add_special = false});
+}
+
+/// Before any work: a trace that cannot be written is no surprise at the end.
+void check_writable(const std::string& path) {
+  if (!path.empty()) {
+    AtomicFile probe{std::filesystem::path(path)};
+  }
+}
+
+void run_ask(const AskFlags& flags) {
+  check_writable(flags.trace);
+  GenerationSession session(flags.generation);
+  const Frame frame = make_frame(session.checkpoint(), replace_invalid_utf8(flags.system));
+  const auto pieces = encode_pieces(session, flags, frame);
+  const auto answer = [&](const std::string& question) {
+    session.answer({pieces, encode_question(session, question, frame)});
+    if (flags.show && session.layout() != nullptr) {
+      std::fputs(show_unfolding(session.record(), *session.layout(), session.tokenizer()).c_str(), stderr);
+    }
+    if (!flags.trace.empty() && session.layout() != nullptr) {
+      write_file(flags.trace, trace_unfolding(session.record(), *session.layout(), session.tokenizer()));
+    }
+  };
+  if (!flags.question.empty()) {
+    answer(flags.question);
+    return;
+  }
+  const bool prompt = isatty(STDIN_FILENO) == 1;
+  std::string question;
+  while (prompt && std::fputs("> ", stderr), std::getline(std::cin, question)) {
+    if (!question.empty()) {
+      answer(question);
+    }
+  }
+}
+
+void choose_model(std::string& model) {
+  if (model.empty()) {
+    check(std::filesystem::exists(kFetchedModel), "no model: name one with -m, or fetch one with 'make model'");
+    model = kFetchedModel;
+  }
+}
+
+}  // namespace
+
+void add_ask_command(CLI::App& root) {
+  CLI::App* app = root.add_subcommand("ask", "Ask about documents; without -q, questions line by line");
+  const auto flags = std::make_shared<AskFlags>();
+  flags->generation.predict = 256;
+  app->add_option("documents", flags->documents, "Text files")->required()->type_name("DOCUMENT");
+  app->add_option("-m,--model", flags->generation.model.model,
+                  std::string("Hugging Face directory or .gguf file (default: ") + kFetchedModel + ")");
+  add_run_flags(*app, flags->generation.model);
+  app->add_option("-q,--question", flags->question, "The question (default: lines of standard input)");
+  app->add_option("--system", flags->system, "System message");
+  app->add_flag("--show", flags->show, "Show which chunks were unfolded, in colour, on standard error");
+  app->add_option("--trace", flags->trace, "JSON file with the unfolded chunks");
+  add_generation_flags(*app, flags->generation);
+  app->callback([flags] {
+    choose_model(flags->generation.model.model);
+    run_ask(*flags);
+  });
+}
+
+}  // namespace ssa

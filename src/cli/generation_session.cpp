@@ -1,0 +1,147 @@
+#include "cli/generation_session.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "cli/progress_bar.h"
+
+namespace ssa {
+namespace {
+
+void add_sampling_flags(CLI::App& app, SamplingOptions& sampling) {
+  app.add_option("--temp", sampling.temperature, "Temperature; 0 takes the most likely token")
+      ->capture_default_str();
+  app.add_option("--top-k", sampling.top_k, "Sample from the k most likely tokens (0: all)")
+      ->capture_default_str();
+  app.add_option("--top-p", sampling.top_p, "Sample from the most likely tokens that reach this mass")
+      ->capture_default_str();
+  app.add_option("--min-p", sampling.min_p, "Drop tokens below this share of the likeliest one")
+      ->capture_default_str();
+  app.add_option("--repeat-penalty", sampling.repetition_penalty, "Penalty on tokens seen before")
+      ->capture_default_str();
+  app.add_option("-s,--seed", sampling.seed, "Seed of the sampler")->capture_default_str();
+}
+
+std::string speed(int64_t n_tokens, double seconds) {
+  char text[64];
+  const double rate = seconds > 0 ? static_cast<double>(n_tokens) / seconds : 0.0;
+  std::snprintf(text, sizeof text, "%lld tokens, %.2f s, %.1f tokens/s", static_cast<long long>(n_tokens), seconds, rate);
+  return text;
+}
+
+/// Tokens of the sequence that stay when only the suffix changes.
+int64_t shared_tokens(const AttentionPlan& plan, const LaidPrompt& prompt, const PromptParts& parts) {
+  const bool laid = prompt.layout && plan.options.has_gists;
+  return laid ? prompt.layout->prefix_end() : parts.n_tokens() - static_cast<int64_t>(parts.suffix.size());
+}
+
+}  // namespace
+
+void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
+  add_attention_flags(app, flags.attention);
+  add_sampling_flags(app, flags.sampling);
+  app.add_option("-n,--predict", flags.predict, "Tokens to generate (-1: until the context is full)")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
+      ->capture_default_str();
+  app.add_option("-c,--ctx-size", flags.ctx_size, "Context in tokens (0: the model's positions)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("-b,--batch-size", flags.batch_size, "Prompt tokens a forward pass")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--stop", flags.stop, "String that ends the answer; may be repeated");
+  app.add_flag("--ignore-eos", flags.ignore_eos, "Go on behind the end-of-sequence token");
+}
+
+GenerationSession::GenerationSession(const GenerationFlags& flags)
+    : flags_(flags),
+      loaded_((validate(flags.sampling), load(flags.model))),
+      tokenizer_(load_tokenizer(*loaded_.checkpoint, flags.model.model)),
+      plan_(plan_attention(flags.attention, *loaded_.checkpoint, &tokenizer_)) {}
+
+int64_t GenerationSession::tokens_to_predict(int64_t n_prompt) const {
+  const int64_t positions = loaded_.model->config().max_position_embeddings;
+  const int64_t context = flags_.ctx_size > 0 ? flags_.ctx_size : positions;
+  if (context > positions) {
+    log_warning("--ctx-size ", context, " is beyond the ", positions,
+                " positions the model was trained on; answers may be poor");
+  }
+  check(n_prompt < context, "the prompt has ", n_prompt, " tokens and the context is ", context,
+        flags_.ctx_size > 0 ? "" : " (the model's positions)", "; raise --ctx-size or shorten it");
+  const int64_t room = context - n_prompt;
+  check(flags_.predict <= room, "the prompt has ", n_prompt, " tokens: --predict ", flags_.predict,
+        " would pass the context of ", context, "; lower it to ", room, " or raise --ctx-size");
+  return flags_.predict >= 0 ? flags_.predict : room;
+}
+
+int64_t GenerationSession::begin_sequence(const PromptParts& parts, int64_t n_new) {
+  constexpr int64_t kReserve = 1024;  // the cache grows beyond it by itself
+  CausalLM& model = *loaded_.model;
+  const auto n_prompt = static_cast<int64_t>(prompt_.ids.size());
+  check_cache_memory(model, n_prompt + n_new);
+  if (sequence_ != nullptr && parts.pieces == pieces_) {
+    const int64_t kept = shared_tokens(plan_, prompt_, parts);
+    sequence_->rewind(kept);
+    if (auto* gists = dynamic_cast<GistAttention*>(&sequence_->attention())) {
+      gists->replace_prompt(*prompt_.layout, kept);
+    }
+    return kept;
+  }
+  pieces_ = parts.pieces;
+  auto attention = make_attention(plan_, model, prompt_, n_prompt, n_prompt + std::min(n_new, kReserve));
+  if (auto* gists = dynamic_cast<GistAttention*>(attention.get())) {
+    gists->set_observer(&record_);
+  }
+  sequence_ = std::make_unique<Sequence>(model, std::move(attention));
+  return 0;
+}
+
+void GenerationSession::answer(const PromptParts& parts) {
+  const bool dense = parts.n_tokens() < flags_.attention.dense_below;
+  if (dense) {
+    plan_ = AttentionPlan{};
+  }
+  prompt_ = lay_prompt(plan_, parts);
+  GenerateOptions options;
+  options.max_new_tokens = tokens_to_predict(parts.n_tokens());
+  options.prefill_piece = flags_.batch_size;
+  options.sampling = flags_.sampling;
+  options.stop = flags_.stop;
+  if (!flags_.ignore_eos) {
+    options.stop_tokens = loaded_.model->config().eos_token_ids;
+  }
+  if (plan_.gists && plan_.options.has_gists) {
+    options.forbidden = plan_.gists->settings().token_ids;
+  }
+  options.on_text = [](std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  ProgressBar bar("reading");
+  options.on_prefill = bar.callback();
+  record_.clear();
+  options.n_cached = begin_sequence(parts, options.max_new_tokens);
+  const GenerateResult result = generate(tokenizer_, *sequence_, prompt_.ids, prompt_.positions, options);
+  std::fputs("\n", stdout);
+  std::fflush(stdout);
+  report(result, options.n_cached);
+}
+
+void GenerationSession::report(const GenerateResult& result, int64_t n_cached) const {
+  const auto n_generated = static_cast<int64_t>(result.ids.size());
+  const std::string kept = n_cached > 0 ? concat(" (", n_cached, " more were read before)") : "";
+  log_info("prompt: ", speed(result.prompt_tokens, result.prefill_seconds), kept);
+  log_info("decode: ", speed(n_generated, result.decode_seconds), ", attention ", attention_mode_name(plan_.mode), ", ",
+           torch::toString(loaded_.model->dtype()), ", ", torch::get_num_threads(), " threads");
+  if (record_.n_selections() > 0) {
+    log_info("attended: ", record_.mean_attended(), " of ", static_cast<int64_t>(prompt_.ids.size()) + n_generated,
+             " tokens a step and key/value head on average, where chunks are chosen");
+  }
+  log_info("peak memory: ", format_bytes(peak_resident_bytes()));
+}
+
+}  // namespace ssa
