@@ -83,14 +83,13 @@ def load_gguf(path, dtype):
     folder, file = os.path.split(os.path.abspath(path))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=dtype)
+    model.generation_config.eos_token_id = None  # else it fills in what a call leaves open
     return tokenizer, model.eval()
 
 
 def greedy(model, ids, n_tokens, **more):
-    """Generated ids; end-of-sequence tokens are tokens like others."""
-    config = transformers.GenerationConfig(
-        do_sample=False, max_new_tokens=n_tokens, min_new_tokens=n_tokens, eos_token_id=None, pad_token_id=0
-    )
+    """generate() in its default form; end-of-sequence tokens are tokens like others."""
+    config = transformers.GenerationConfig(do_sample=False, max_new_tokens=n_tokens, pad_token_id=0)
     with torch.no_grad():
         return model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config, **more)
 
@@ -120,6 +119,7 @@ def compare_greedy(program, gguf):
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         out = greedy(model, ids, N_GREEDY, output_logits=True, return_dict_in_generate=True)
         answer = out.sequences[0, ids.shape[1] :]
+        assert len(answer) == N_GREEDY, f"transformers stopped after {len(answer)} tokens"
         theirs = tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         ours, _ = our_text(program, gguf, prompt, N_GREEDY)
         if ours == theirs:

@@ -282,7 +282,7 @@ void check_config(const ModelConfig& config) {
   check_range(config.n_kv_heads, 1, config.n_heads, "num_key_value_heads");
   check_range(config.vocab_size, 1, 1 << 24, "vocab_size");
   check_range(config.max_position_embeddings, 1, kMaxPositions, "max_position_embeddings");
-  check_range(config.head_dim, 32, 256, "head_dim");
+  check_range(config.head_dim, 2, 512, "head_dim");
   check(config.head_dim % 2 == 0, "key 'head_dim': expected an even number, got ", config.head_dim);
   check(config.n_heads % config.n_kv_heads == 0,
         "key 'num_attention_heads': ",

@@ -18,12 +18,12 @@ struct GenerateOptions {
   int64_t max_new_tokens = 256;
   int64_t prefill_piece = 512;         // tokens a forward pass of the prompt
   int64_t n_cached = 0;                // tokens of the prompt that the sequence has read already
-  SamplingOptions sampling;
-  std::vector<std::string> stop;       // strings that end the answer; not part of it
-  std::vector<int64_t> stop_tokens;    // tokens that end it (EOS); not part of it
-  std::vector<int64_t> forbidden;      // tokens never generated
-  std::function<void(std::string_view)> on_text;  // each complete piece of text
-  ProgressFn on_prefill;                           // in tokens of the prompt
+  SamplingOptions sampling = {};
+  std::vector<std::string> stop = {};       // strings that end the answer; not part of it
+  std::vector<int64_t> stop_tokens = {};    // tokens that end it (EOS); not part of it
+  std::vector<int64_t> forbidden = {};      // tokens never generated
+  std::function<void(std::string_view)> on_text = {};  // each complete piece of text
+  ProgressFn on_prefill = {};                           // in tokens of the prompt
 };
 
 enum class FinishReason { kStop, kLength };

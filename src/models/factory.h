@@ -12,7 +12,7 @@ namespace ssa {
 struct LoadOptions {
   torch::ScalarType dtype = torch::kFloat32;  // f32, bf16 or f64
   torch::Device device = torch::kCPU;
-  ProgressFn progress;  // in bytes of parameters
+  ProgressFn progress = {};  // in bytes of parameters
 };
 
 /// Builds the model and reads its parameters. Names, shapes and the memory they need are checked before anything is

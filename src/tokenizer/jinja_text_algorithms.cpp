@@ -69,7 +69,11 @@ size_t find_bytes(std::string_view text, std::string_view wanted, size_t from) {
   if (wanted.empty()) {
     return from;
   }
-  // glibc's memmem is linear in the worst case too, which std::string_view::find is not.
+  constexpr size_t kShort = 64;
+  if (wanted.size() <= kShort) {
+    return text.find(wanted, from);
+  }
+  // glibc's memmem is linear in the worst case too, which find is not.
   const void* found = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
   return found == nullptr ? kNone
                           : static_cast<size_t>(static_cast<const char*>(found) - text.data());

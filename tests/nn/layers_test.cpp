@@ -43,8 +43,9 @@ class FusedLinearTest : public ::testing::TestWithParam<bool> {};
 TEST_P(FusedLinearTest, EqualsItsPartsInBothModes) {
   RandomParameters source;
   const bool bias = GetParam();
-  const std::vector<Linear> parts = {
-      {source, "q", 6, 4, bias}, {source, "k", 2, 4, bias}, {source, "v", 3, 4, bias}};
+  const std::vector<Linear> parts = {Linear(source, "q", 6, 4, bias),
+                                     Linear(source, "k", 2, 4, bias),
+                                     Linear(source, "v", 3, 4, bias)};
   const Tensor x = torch::randn({5, 4});
   std::vector<Tensor> expected;
   for (const Linear& part : parts) {
@@ -63,8 +64,8 @@ TEST_P(FusedLinearTest, EqualsItsPartsInBothModes) {
 
 TEST_P(FusedLinearTest, HoldsNothingTwiceAndSeesChanges) {
   RandomParameters source;
-  const std::vector<Linear> parts = {{source, "gate", 3, 4, GetParam()},
-                                     {source, "up", 2, 4, GetParam()}};
+  const std::vector<Linear> parts = {Linear(source, "gate", 3, 4, GetParam()),
+                                     Linear(source, "up", 2, 4, GetParam())};
   const FusedLinear fused(parts);
   EXPECT_TRUE(parts[0]->weight.is_alias_of(parts[1]->weight));
   const torch::NoGradGuard no_grad;
@@ -77,8 +78,8 @@ TEST_P(FusedLinearTest, HoldsNothingTwiceAndSeesChanges) {
 
 TEST_P(FusedLinearTest, GradientsReachEachPart) {
   RandomParameters source(torch::kFloat64);
-  const std::vector<Linear> parts = {{source, "gate", 3, 4, GetParam()},
-                                     {source, "up", 2, 4, GetParam()}};
+  const std::vector<Linear> parts = {Linear(source, "gate", 3, 4, GetParam()),
+                                     Linear(source, "up", 2, 4, GetParam())};
   const FusedLinear fused(parts);
   for (const Linear& part : parts) {
     part->weight.requires_grad_();
@@ -95,7 +96,8 @@ INSTANTIATE_TEST_SUITE_P(Bias, FusedLinearTest, ::testing::Bool());
 
 TEST(FusedLinear, BiasOnSomePartsIsAnError) {
   RandomParameters source;
-  const std::vector<Linear> parts = {{source, "q", 3, 4, true}, {source, "k", 2, 4, false}};
+  const std::vector<Linear> parts = {Linear(source, "q", 3, 4, true),
+                                     Linear(source, "k", 2, 4, false)};
   EXPECT_THROW(FusedLinear{parts}, c10::Error);
 }
 
