@@ -20,7 +20,7 @@ target_include_directories(ssa_torch SYSTEM INTERFACE
 # CMake compiles programs with -fPIE and libraries with -fPIC; one precompiled header serves both only if they agree.
 target_compile_options(ssa_torch INTERFACE -fPIC)
 target_link_directories(ssa_torch INTERFACE ${SSA_TORCH}/lib)
-target_link_options(ssa_torch INTERFACE -Wl,-rpath,${SSA_TORCH}/lib)
+list(APPEND CMAKE_BUILD_RPATH ${SSA_TORCH}/lib)
 target_link_libraries(ssa_torch INTERFACE torch torch_cpu c10)
 if(EXISTS ${SSA_TORCH}/lib/libtorch_cuda.so)
   # Nothing in our code names a symbol of it: without --no-as-needed the linker would drop it, and the device with it.

@@ -30,7 +30,7 @@ MAX_DIFFERENCE = 1e-4
 MIN_SPEED_RATIO = 1.2
 N_TOKENS, DECODE_FROM = 512, 256
 N_GREEDY = 64
-N_SPEED = 128
+N_SPEED = 64
 
 PROMPTS = [
     "The capital of France is", "Once upon a time", "def fibonacci(n):", "The three laws of thermodynamics",

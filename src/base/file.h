@@ -52,6 +52,9 @@ class AtomicFile {
   std::FILE* file_ = nullptr;
 };
 
+/// Is there such a file or folder? No exception for a folder that may not be searched: opening the file reports that.
+bool is_present(const std::filesystem::path& path);
+
 /// The whole file's bytes; `-` reads standard input. Throws Error naming the path.
 std::string read_file(const std::filesystem::path& path);
 

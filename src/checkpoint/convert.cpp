@@ -13,7 +13,7 @@ namespace ssa {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::array<std::string_view, 5> kTypes = {"", "f32", "bf16", "f16", "q8_0"};
+constexpr std::array<std::string_view, 5> kTargetTypes = {"", "f32", "bf16", "f16", "q8_0"};
 
 /// The element type of safetensors for a type's name; absent for "".
 std::optional<DType> safetensors_dtype(const std::string& type, const fs::path& out) {
@@ -27,7 +27,7 @@ std::optional<DType> safetensors_dtype(const std::string& type, const fs::path& 
 }  // namespace
 
 void convert_checkpoint(const fs::path& in, const fs::path& out, const ConvertOptions& options) {
-  check(std::find(kTypes.begin(), kTypes.end(), options.type) != kTypes.end(),
+  check(std::find(kTargetTypes.begin(), kTargetTypes.end(), options.type) != kTargetTypes.end(),
         "type '",
         options.type,
         "' is not supported (known: f32, bf16, f16, q8_0)");

@@ -16,7 +16,7 @@ struct DTypeRow {
 };
 
 // In the order of DType's enumerators.
-constexpr std::array<DTypeRow, 13> kTypes = {{
+constexpr std::array<DTypeRow, 13> kDTypes = {{
     {DType::kF64, 8, "F64", "float64"},
     {DType::kF32, 4, "F32", "float32"},
     {DType::kF16, 2, "F16", "float16"},
@@ -33,14 +33,14 @@ constexpr std::array<DTypeRow, 13> kTypes = {{
 }};
 
 static_assert([] {
-  for (size_t i = 0; i < kTypes.size(); ++i) {
-    if (static_cast<size_t>(kTypes[i].dtype) != i) return false;
+  for (size_t i = 0; i < kDTypes.size(); ++i) {
+    if (static_cast<size_t>(kDTypes[i].dtype) != i) return false;
   }
   return true;
 }());
 
 const DTypeRow& row(DType dtype) {
-  return kTypes[static_cast<size_t>(dtype)];
+  return kDTypes[static_cast<size_t>(dtype)];
 }
 
 }  // namespace
@@ -55,10 +55,10 @@ std::string_view dtype_name(DType dtype) {
 
 DType parse_dtype(std::string_view name) {
   const auto found =
-      std::find_if(kTypes.begin(), kTypes.end(), [&](const DTypeRow& r) { return r.name == name; });
-  if (found == kTypes.end()) {
+      std::find_if(kDTypes.begin(), kDTypes.end(), [&](const DTypeRow& r) { return r.name == name; });
+  if (found == kDTypes.end()) {
     std::string known;
-    for (const DTypeRow& type : kTypes) {
+    for (const DTypeRow& type : kDTypes) {
       known.append(known.empty() ? "" : " ").append(type.name);
     }
     fail("element type '", name.substr(0, 32), "' is not supported (known: ", known, ")");

@@ -18,7 +18,7 @@ struct TypeRow {
   std::optional<DType> dtype;
 };
 
-constexpr std::array<TypeRow, 14> kTypes = {{
+constexpr std::array<TypeRow, 14> kGgufTypes = {{
     {GgufType::kF32, "F32", 1, 4, 0, DType::kF32},
     {GgufType::kF16, "F16", 1, 2, 1, DType::kF16},
     {GgufType::kBF16, "BF16", 1, 2, 32, DType::kBF16},
@@ -44,10 +44,10 @@ constexpr std::array<std::pair<uint32_t, std::string_view>, 21> kUnreadable = {{
 }};
 
 const TypeRow* find_row(uint32_t number) {
-  const auto found = std::find_if(kTypes.begin(), kTypes.end(), [&](const TypeRow& row) {
+  const auto found = std::find_if(kGgufTypes.begin(), kGgufTypes.end(), [&](const TypeRow& row) {
     return static_cast<uint32_t>(row.type) == number;
   });
-  return found == kTypes.end() ? nullptr : &*found;
+  return found == kGgufTypes.end() ? nullptr : &*found;
 }
 
 const TypeRow& row(GgufType type) {
@@ -75,7 +75,7 @@ std::string gguf_type_name(uint32_t number) {
 
 std::string readable_gguf_types() {
   std::string names;
-  for (const TypeRow& type : kTypes) {
+  for (const TypeRow& type : kGgufTypes) {
     names.append(names.empty() ? "" : " ").append(type.name);
   }
   return names;

@@ -11,12 +11,6 @@ namespace ssa {
 namespace fs = std::filesystem;
 namespace {
 
-/// Without the exception for a folder that may not be searched: opening the file reports that.
-bool is_present(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
 /// The file's content, or null if it is not there.
 Json read_optional_json(const fs::path& path) {
   return is_present(path) ? read_json_file(path) : Json();

@@ -13,11 +13,6 @@ namespace {
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 
-bool is_present(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
 /// The file beside the index that a weight_map value names. Only plain names: an index must not
 /// reach other folders.
 fs::path shard_path(const fs::path& folder, const std::string& tensor, const Json& value) {

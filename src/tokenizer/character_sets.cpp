@@ -1,5 +1,6 @@
 #include "tokenizer/character_sets.h"
 
+#include <cstdint>
 #include <algorithm>
 #include <array>
 #include <ios>

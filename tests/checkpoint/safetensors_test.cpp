@@ -35,9 +35,9 @@ TEST(Safetensors, ReadsEveryTypeTheOfficialLibraryWrites) {
             Json(expected["metadata"].get<std::map<std::string, std::string>>()));
   for (const auto& item : expected["tensors"].items()) {
     const HostTensor tensor = file.tensor(item.key());
-    EXPECT_EQ(dtype_name(tensor.dtype), item.value()["dtype"]) << item.key();
+    EXPECT_EQ(dtype_name(tensor.dtype), item.value()["dtype"].get<std::string>()) << item.key();
     EXPECT_EQ(Json(tensor.shape), item.value()["shape"]) << item.key();
-    EXPECT_EQ(hex(tensor.bytes), item.value()["bytes"]) << item.key();
+    EXPECT_EQ(hex(tensor.bytes), item.value()["bytes"].get<std::string>()) << item.key();
   }
   expect_error([&] { file.tensor("nothing"); }, {"every_type.safetensors", "nothing"});
 }

@@ -36,16 +36,14 @@ std::string shown_in_pieces(StopStrings& stops, const std::string& text, size_t 
   return stops.stopped() ? shown : shown + stops.finish();
 }
 
-TEST(StopStrings, PiecesDoNotMatter) {
+TEST(StopStrings, EndTheTextHoweverItArrives) {
   for (const Case& expected : kCases) {
-    for (const size_t piece : {1, 2, 3, 5}) {
+    // Of stop strings that overlap, the one complete first wins; only single letters make that the
+    // same each time.
+    const size_t longest = expected.stops.size() > 1 ? 1 : 5;
+    for (size_t piece = 1; piece <= longest; ++piece) {
       SCOPED_TRACE(expected.text + " by " + std::to_string(piece));
       StopStrings stops(expected.stops);
-      // Where stop strings overlap, the one that is complete first wins: only letter by letter is
-      // that the same for all.
-      if (piece > 1 && expected.stops.size() > 1) {
-        continue;
-      }
       EXPECT_EQ(shown_in_pieces(stops, expected.text, piece), expected.shown);
       EXPECT_EQ(stops.stopped(), expected.stopped);
     }

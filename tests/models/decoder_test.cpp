@@ -66,7 +66,7 @@ TEST_P(GoldenModelTest, BFloat16StaysNearFloat64) {
   const Tensor actual = logits_in_passes(*rounded, ids, {64});
   EXPECT_EQ(actual.scalar_type(), torch::kBFloat16);
   const Tensor error = actual.to(torch::kFloat64) - expected;
-  // Some 30 roundings of relative size 2^-9 on the way, adding up as noise does.
+  // Some 30 roundings on the way, each of 2^-9 in the mean, if they all added up.
   EXPECT_LT((error.norm() / expected.norm()).item<double>(), 30 * 0x1p-9);
 }
 
