@@ -21,7 +21,7 @@ build: setup
 	@tools/build.sh $(PRESET) ssa
 
 test: setup
-	@tools/build.sh ci all
+	@tools/build.sh $(PRESET) all
 	@ctest --test-dir build --output-on-failure --parallel 2
 
 check: test

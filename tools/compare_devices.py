@@ -12,7 +12,7 @@ import tempfile
 from safetensors.torch import load_file
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "tests/golden/models"
-BARS = {"f32": 1e-3, "f64": 1e-9}
+BARS = {"f32": 1e-3, "f64": 1e-5}  # angles are float32 in either, and devices round cos and sin differently
 MODES = {
     "full": [],
     "gists": ["--chunk", "4,2"],

@@ -4,25 +4,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 torch_version=2.13.0
 
-if [ -z "${SSA_OFFLINE:-}" ]; then
-  mapfile -t packages < tools/packages.txt
-  missing=()
-  for package in "${packages[@]}"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok' || missing+=("$package")
-  done
-  if [ "${#missing[@]}" -gt 0 ]; then
-    echo "setup: installing ${missing[*]}" >&2
-    root=()
-    [ "$(id -u)" = 0 ] || root=(sudo)
-    DEBIAN_FRONTEND=noninteractive
-    export DEBIAN_FRONTEND
-    "${root[@]}" apt-get update -qq
-    "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-  fi
-fi
+# Off line, packages come from SSA_OFFLINE, and LibTorch from the PyTorch that python3 has (tools/build.sh).
+[ -z "${SSA_OFFLINE:-}" ] || exit 0
+tools/install_packages.sh tools/packages.txt
 
-# LibTorch: SSA_TORCH, or with SSA_OFFLINE the PyTorch that python3 has, else our own virtual environment.
-if [ -z "${SSA_TORCH:-}" ] && [ -z "${SSA_OFFLINE:-}" ] && [ ! -e .venv/torch-$torch_version ]; then
+if [ -z "${SSA_TORCH:-}" ] && [ ! -e .venv/torch-$torch_version ]; then
   echo "setup: torch $torch_version into .venv" >&2
   python3 -m venv .venv
   # Its Python dependencies are of no use here; only a CUDA build's libraries are.

@@ -190,6 +190,44 @@ TensorInfo read_tensor_info(Reader& reader, const std::string& file) {
   return info;
 }
 
+std::map<std::string, GgufValue, std::less<>> read_keys(Reader& reader,
+                                                        uint64_t n_keys,
+                                                        const std::string& file) {
+  check(n_keys <= reader.remaining() / kMinKeyBytes,
+        file,
+        ": ",
+        n_keys,
+        " keys cannot fit into ",
+        reader.remaining(),
+        " bytes");
+  std::map<std::string, GgufValue, std::less<>> metadata;
+  for (uint64_t i = 0; i < n_keys; ++i) {
+    std::string key(as_text(reader.string("a key's name")));
+    const GgufValue value = reader.value("key " + printable(key));
+    const auto [entry, is_new] = metadata.emplace(std::move(key), value);
+    check(is_new, file, ": key ", printable(entry->first), " occurs twice");
+  }
+  return metadata;
+}
+
+std::vector<TensorInfo> read_tensor_infos(Reader& reader,
+                                          uint64_t n_tensors,
+                                          const std::string& file) {
+  check(n_tensors <= reader.remaining() / kMinTensorInfoBytes,
+        file,
+        ": ",
+        n_tensors,
+        " tensors cannot fit into ",
+        reader.remaining(),
+        " bytes");
+  std::vector<TensorInfo> infos;
+  infos.reserve(n_tensors);
+  for (uint64_t i = 0; i < n_tensors; ++i) {
+    infos.push_back(read_tensor_info(reader, file));
+  }
+  return infos;
+}
+
 /// Points the tensors at their bytes.
 void locate_tensors(std::span<TensorInfo> infos,
                     std::span<const std::byte> data,
@@ -250,38 +288,14 @@ void GgufFile::parse(std::span<const std::byte> bytes) {
   check_version(reader.number<uint32_t>("the header"), name_);
   const auto n_tensors = reader.number<uint64_t>("the header");
   const auto n_keys = reader.number<uint64_t>("the header");
-  check(n_keys <= reader.remaining() / kMinKeyBytes,
-        name_,
-        ": ",
-        n_keys,
-        " keys cannot fit into ",
-        bytes.size(),
-        " bytes");
-  for (uint64_t i = 0; i < n_keys; ++i) {
-    std::string key(as_text(reader.string("a key's name")));
-    const GgufValue value = reader.value("key " + printable(key));
-    const auto [entry, is_new] = metadata_.emplace(std::move(key), value);
-    check(is_new, name_, ": key ", printable(entry->first), " occurs twice");
-  }
+  metadata_ = read_keys(reader, n_keys, name_);
   const int64_t alignment = integer("general.alignment").value_or(kDefaultAlignment);
   check(alignment > 0 && std::has_single_bit(static_cast<uint64_t>(alignment)),
         name_,
         ": general.alignment is ",
         alignment,
         ", not a power of two");
-
-  check(n_tensors <= reader.remaining() / kMinTensorInfoBytes,
-        name_,
-        ": ",
-        n_tensors,
-        " tensors cannot fit into ",
-        bytes.size(),
-        " bytes");
-  std::vector<TensorInfo> infos;
-  infos.reserve(n_tensors);
-  for (uint64_t i = 0; i < n_tensors; ++i) {
-    infos.push_back(read_tensor_info(reader, name_));
-  }
+  std::vector<TensorInfo> infos = read_tensor_infos(reader, n_tensors, name_);
   const auto mask = static_cast<uint64_t>(alignment) - 1;
   const uint64_t data_begin = checked_add(reader.offset(), mask, name_.c_str()) & ~mask;
   const auto data = bytes.subspan(std::min<uint64_t>(data_begin, bytes.size()));

@@ -24,8 +24,8 @@ struct GistAttentionOptions {
   /// False: the checkpoint has no gists. The layout's gists only mark chunks; the prompt is read with full attention,
   /// layer 0 attends everything, and generated tokens unfold by a pivot other than kGist.
   bool has_gists = true;
-  MaskRule rule;
-  SelectionOptions selection;
+  MaskRule rule = {};
+  SelectionOptions selection = {};
 };
 
 /// Source: arXiv 2604.20920, sections 3.2 and 3.3. Keeps all keys and values; what is attended is chosen anew for every

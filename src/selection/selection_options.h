@@ -29,9 +29,9 @@ enum class SelectBy {
 struct SelectionOptions {
   Pivot pivot = Pivot::kGist;
   SelectBy by = SelectBy::kHead;
-  std::optional<double> ratio;    // in k = floor(N / ratio / G / c0) + 1, capped by a quarter of the level's gists
-  std::optional<int64_t> budget;  // tokens a key/value head and step: k = max(1, floor(budget / (G * c0))), no cap
-  std::optional<double> mass;     // nucleus: the best chunks up to this share of the softmax; 1 keeps all
+  std::optional<double> ratio = {};    // in k = floor(N / ratio / G / c0) + 1, capped by a quarter of the level's gists
+  std::optional<int64_t> budget = {};  // tokens a key/value head and step: k = max(1, floor(budget / (G * c0))), no cap
+  std::optional<double> mass = {};     // nucleus: the best chunks up to this share of the softmax; 1 keeps all
   int64_t upper_top_k = 3;        // k of levels 2 and above
 };
 
