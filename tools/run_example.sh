@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make run` shows: a question about a document of some 5,900 tokens. Tell it another with QUESTION=...
+# What `make run` shows: a question about a document of some 4,900 tokens. Tell it another with QUESTION=...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 model=.models/SmolLM2-135M-Instruct.Q4_1.gguf

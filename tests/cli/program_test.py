@@ -1,0 +1,201 @@
+"""The program as a user meets it: forms that others rely upon, bad input, exit codes. Usage: program_test.py PROGRAM GOLDEN_DIR"""
+
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM, GOLDEN = None, None
+
+
+def run(*args, stdin="", env=None):
+    return subprocess.run([PROGRAM, *map(str, args)], input=stdin.encode(), capture_output=True, timeout=120,
+                          env={**os.environ, **(env or {})})
+
+
+def read_safetensors(path):
+    """{name: (dtype, shape, values)} of F32, F64, I64 and BOOL tensors."""
+    data = pathlib.Path(path).read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    tensors = {}
+    for name, info in json.loads(data[8:8 + size]).items():
+        if name != "__metadata__":
+            begin, end = info["data_offsets"]
+            raw = data[8 + size + begin:8 + size + end]
+            letter, width = {"F32": ("f", 4), "F64": ("d", 8), "I64": ("q", 8), "BOOL": ("?", 1)}[info["dtype"]]
+            tensors[name] = (info["dtype"], info["shape"], struct.unpack(f"<{len(raw) // width}{letter}", raw))
+    return tensors
+
+
+class ProgramTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.model = GOLDEN / "models/llama-mha"
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def ids_file(self, value):
+        path = self.path("ids.json")
+        pathlib.Path(path).write_text(json.dumps(value))
+        return path
+
+    def logits(self, ids, *flags, model=None):
+        out = self.path("out.safetensors")
+        result = run("logits", model or self.model, "--ids", self.ids_file(ids), "--out", out, *flags)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        self.assertEqual(result.stdout, b"")
+        return read_safetensors(out)
+
+    def assert_refused(self, result, *words, code=1):
+        message = result.stderr.decode().strip()
+        self.assertEqual(result.returncode, code, message)
+        self.assertEqual(result.stdout, b"")
+        self.assertEqual(len(message.splitlines()), 1, message)
+        for word in words:
+            self.assertIn(word, message)
+
+    # ------------------------------------------------------------ forms relied upon
+
+    def test_logits_form(self):
+        n_vocab = json.loads((self.model / "config.json").read_text())["vocab_size"]
+        ids = list(range(5, 25))
+        whole = self.logits(ids)
+        self.assertEqual(whole["ids"], ("I64", [20], tuple(ids)))
+        self.assertEqual(whole["positions"], ("I64", [20], tuple(range(20))))
+        self.assertEqual(whole["logits"][:2], ("F32", [20, n_vocab]))
+        last = self.logits({"prefix": ids[:7], "suffix": ids[7:]}, "--rows", "last", "--decode-from", 9)
+        self.assertEqual(last["ids"], whole["ids"])
+        self.assertEqual(last["logits"][1], [1, n_vocab])
+        for a, b in zip(last["logits"][2], whole["logits"][2][-n_vocab:]):
+            self.assertAlmostEqual(a, b, delta=1e-4)
+        self.assertEqual(self.logits(ids, "--dtype", "f64")["logits"][0], "F64")
+
+    def test_layout_form(self):
+        ids = {"prefix": list(range(10, 23)), "suffix": [40, 41]}
+        mask = self.path("mask.safetensors")
+        result = run("layout", self.model, "--ids", self.ids_file(ids), "--chunk", "2,2", "--plain-chunks", "--gist-ids", "90,91,92",
+                     "--sink", 3, "--mask", mask)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        layout = json.loads(result.stdout)
+        self.assertEqual(layout["ids"], [10, 11, 12, 13, 14, 90, 15, 16, 90, 91, 17, 18, 90, 19, 20, 90, 91, 21, 22, 90, 91, 40, 41])
+        self.assertEqual(layout["positions"], [0, 1, 2, 3, 4, 4, 5, 6, 6, 6, 7, 8, 8, 9, 10, 10, 10, 11, 12, 12, 12, 13, 14])
+        self.assertEqual(layout["levels"][:10], [-1] * 5 + [0, -1, -1, 0, 1])
+        self.assertEqual(layout["chunks"], [[0, 0, 5], [0, 6, 8], [1, 5, 9], [0, 10, 12], [0, 13, 15], [1, 12, 16], [0, 17, 19], [1, 19, 20]])
+        dtype, shape, seen = read_safetensors(mask)["mask"]
+        self.assertEqual((dtype, shape), ("BOOL", [23, 23]))
+        self.assertTrue(all(seen[q * 23 + q] for q in range(23)))
+        again = run("layout", self.model, "--ids", self.ids_file(layout["ids"]), "--laid", "--chunk", "2,2", "--plain-chunks", "--gist-ids",
+                    "90,91,92")
+        self.assertEqual(json.loads(again.stdout), layout)
+
+    def test_gist_logits_hold_the_gists(self):
+        ids = {"pieces": [[1, 2, 3, 4, 5], list(range(30, 60))], "suffix": [7, 8, 9]}
+        flags = ["--chunk", 4, "--plain-chunks", "--gist-ids", "90,91,92"]
+        for mode in ("gists", "ssa"):
+            out = self.logits(ids, "--attention", mode, *flags)
+            self.assertIn(90, out["ids"][2])
+            self.assertEqual(out["logits"][1][0], len(out["ids"][2]))
+        decode = ["--decode-from", len(out["ids"][2]) - 2]
+        self.logits(ids, "--attention", "ssa", *flags, *decode)
+        refused = run("logits", self.model, "--ids", self.ids_file(ids), "--out", self.path("x"), "--attention", "ssa", *flags,
+                      "--decode-from", 4)
+        self.assert_refused(refused, "--decode-from 4", "prefix")
+
+    def test_tokenize_form(self):
+        rows = '{"text": "Hello <|x|> world"}\n\n{"text": ""}\n'
+        pathlib.Path(self.path("rows.jsonl")).write_text(rows)
+        tokenizer = self.path("tokenizer")
+        os.mkdir(tokenizer)
+        source = sorted((GOLDEN / "tokenizer").glob("*.json"))[0]
+        pathlib.Path(tokenizer, "tokenizer.json").write_bytes(source.read_bytes())
+        result = run("tokenize", tokenizer, "--jsonl", self.path("rows.jsonl"))
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(lines[1], {"ids": []})
+        pathlib.Path(self.path("rows.jsonl")).write_text(rows + "{broken\n")
+        broken = run("tokenize", tokenizer, "--jsonl", self.path("rows.jsonl"))
+        self.assertEqual(broken.returncode, 1)
+        self.assertIn("row 4", broken.stderr.decode())
+
+    # ------------------------------------------------------------ habits
+
+    def test_flags_from_the_environment(self):
+        out = self.path("env.safetensors")
+        result = run("logits", self.model, "--ids", self.ids_file([1, 2, 3]), env={"SSA_OUT": out, "SSA_ROWS": "last"})
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        self.assertEqual(read_safetensors(out)["logits"][1][0], 1)
+
+    def test_unknown_flags_name_the_nearest(self):
+        self.assert_refused(run("generate", self.model, "--tpo-k", 3), "--tpo-k", "--top-k", code=2)
+        self.assert_refused(run("logits", self.model, "--id", "x", "--out", "y"), "--ids", code=2)
+        self.assertEqual(run("nonsense").returncode, 2)
+
+    def test_version_and_help(self):
+        self.assertTrue(run("--version").stdout.startswith(b"ssa "))
+        for command in ("generate", "ask", "logits", "layout", "tokenize", "info", "convert", "gistify"):
+            self.assertEqual(run(command, "--help").returncode, 0, command)
+
+    # ------------------------------------------------------------ bad input
+
+    def test_bad_ids(self):
+        for value, word in (([1, 2, 100000], "100000"), ([1, -1], "-1"), ({"prefix": [1], "ids": [2]}, "more than one"),
+                            ({"text": "x"}, "text"), ([1, "a"], "a"), ([], "no tokens"), (3, "list")):
+            result = run("logits", self.model, "--ids", self.ids_file(value), "--out", self.path("x"))
+            self.assert_refused(result, word)
+            self.assertFalse(os.path.exists(self.path("x")))
+
+    def test_attention_that_the_checkpoint_lacks(self):
+        flags = ["--ids", self.ids_file([1, 2, 3]), "--out", self.path("x"), "--plain-chunks"]
+        self.assert_refused(run("logits", self.model, *flags, "--attention", "ssa"), "--pivot", "gistify")
+        self.assert_refused(run("logits", self.model, *flags, "--attention", "gists"), "gistify")
+        nsa = GOLDEN / "models/llama-nsa"
+        self.assert_refused(run("logits", nsa, *flags, "--attention", "ssa"), "llama-nsa", "full")
+        self.assert_refused(run("logits", self.model, *flags, "--attention", "ssa", "--chunk", 0, "--gist-ids", "90,91,92"), "0")
+        self.assert_refused(run("logits", self.model, *flags[:4], "--attention", "ssa", "--gist-ids", "90,91,92"), "--plain-chunks")
+        exclusive = run("logits", self.model, *flags, "--ratio", 8, "--budget", 64)
+        self.assertEqual(exclusive.returncode, 2)
+
+    def test_broken_checkpoints(self):
+        self.assert_refused(run("info", self.path("nothing")), "nothing")
+        empty = self.path("empty")
+        os.mkdir(empty)
+        self.assert_refused(run("info", empty), "safetensors")
+        copy = self.path("copy")
+        os.mkdir(copy)
+        config = json.loads((self.model / "config.json").read_text())
+        weights = (self.model / "model.safetensors").read_bytes()
+        pathlib.Path(copy, "config.json").write_text(json.dumps(config))
+        pathlib.Path(copy, "model.safetensors").write_bytes(weights[:-100])
+        self.assert_refused(run("info", copy), "model.safetensors")
+        pathlib.Path(copy, "model.safetensors").write_bytes(weights)
+        pathlib.Path(copy, "config.json").write_text(json.dumps({**config, "intermediate_size": 24}))
+        flags = ["--ids", self.ids_file([1]), "--out", self.path("x")]
+        self.assert_refused(run("logits", copy, *flags), "mlp", "24")
+        pathlib.Path(copy, "config.json").write_text(json.dumps({**config, "model_type": "mamba", "architectures": ["MambaForCausalLM"]}))
+        self.assert_refused(run("info", copy), "mamba", "llama", "qwen2", "qwen3", "llama-nsa")
+
+    def test_gistify_and_convert_round_trip(self):
+        gisted, back = self.path("gisted"), self.path("back")
+        self.assertEqual(run("gistify", self.model, gisted, "--chunk", "4,4").returncode, 0)
+        config = json.loads(pathlib.Path(gisted, "config.json").read_text())
+        base = json.loads((self.model / "config.json").read_text())["vocab_size"]
+        self.assertEqual(config["vocab_size"], base + 3)
+        self.assertEqual(config["gist"]["token_ids"], [base, base + 1, base + 2])
+        self.assert_refused(run("gistify", gisted, self.path("twice")), "already")
+        self.assertEqual(run("convert", gisted, back).returncode, 0)
+        ids = list(range(40))
+        flags = ["--attention", "ssa", "--plain-chunks"]
+        self.assertEqual(self.logits(ids, *flags, model=gisted), self.logits(ids, *flags, model=back))
+        self.assert_refused(run("convert", self.model, back), "back")
+
+
+if __name__ == "__main__":
+    PROGRAM, GOLDEN = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2])
+    unittest.main(argv=[sys.argv[0]] + sys.argv[3:], verbosity=1)
