@@ -2,6 +2,7 @@
 // work failed, 2 the command line is wrong.
 #include <torch/version.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -10,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/text.h"
 #include "cli/command.h"
 
 namespace {
@@ -39,8 +41,24 @@ CLI::App& chosen(CLI::App& root) {
   return subcommands.empty() ? root : *subcommands.front();
 }
 
+/// Throws UsageError for a first word that is no subcommand: CLI11 would only ask for one.
+void check_command(const CLI::App& root, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : root.get_subcommands({})) {
+    names.push_back(command->get_name());
+  }
+  if (!word.starts_with("-") && std::find(names.begin(), names.end(), word) == names.end()) {
+    const std::string near = ssa::nearest_match(word, names);
+    throw ssa::UsageError(word + " is not a command of 'ssa'; " +
+                          (near.empty() ? "known are " + ssa::join(names, ", ") : "did you mean " + near + "?"));
+  }
+}
+
 int run(CLI::App& root, int argc, char** argv) {
   try {
+    if (argc > 1) {
+      check_command(root, argv[1]);
+    }
     root.parse(argc, argv);
     return 0;
   } catch (const CLI::Success& success) {  // --help, --version

@@ -12,7 +12,9 @@ namespace fs = std::filesystem;
 class File : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(::testing::TempDir()) / "ssa_file_test";
+    // Tests run side by side: each has a folder of its own.
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = fs::path(::testing::TempDir()) / (std::string("ssa_file_test_") + test->name());
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }

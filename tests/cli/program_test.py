@@ -135,7 +135,7 @@ class ProgramTest(unittest.TestCase):
     def test_unknown_flags_name_the_nearest(self):
         self.assert_refused(run("generate", self.model, "--tpo-k", 3), "--tpo-k", "--top-k", code=2)
         self.assert_refused(run("logits", self.model, "--id", "x", "--out", "y"), "--ids", code=2)
-        self.assertEqual(run("nonsense").returncode, 2)
+        self.assert_refused(run("generat"), "generat", "did you mean generate", code=2)
 
     def test_version_and_help(self):
         self.assertTrue(run("--version").stdout.startswith(b"ssa "))
