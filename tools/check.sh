@@ -32,7 +32,7 @@ test_preset() {
   local preset=$1 folders=("${@:2}")
   build "$preset" "${folders[@]/%/_test}" || return
   local IFS='|'
-  ctest --test-dir "build/$preset" --output-on-failure --parallel 2 --no-tests=error -R "^(${folders[*]})\."
+  ctest --test-dir "build/$preset" --output-on-failure --parallel 2 --no-tests=error -R "^(${folders[*]})$"
 }
 
 check_sanitizers() {
