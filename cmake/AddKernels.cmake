@@ -6,7 +6,8 @@
 # files would be kept once, in whichever instruction set the linker met first.
 set(ssa_avx2_flags -mavx2 -mfma -mf16c)
 set(ssa_avx512_flags ${ssa_avx2_flags} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16
-  -mprefer-vector-width=512)
+  -mprefer-vector-width=512
+  -Wno-maybe-uninitialized)  # false alarms in g++ 12's own immintrin.h (GCC bug 105593)
 
 function(ssa_add_kernels name)
   cmake_parse_arguments(arg "" "" "DEPS" ${ARGN})

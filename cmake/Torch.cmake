@@ -19,6 +19,10 @@ target_include_directories(ssa_torch SYSTEM INTERFACE
   ${SSA_TORCH}/include ${SSA_TORCH}/include/torch/csrc/api/include)
 # CMake compiles programs with -fPIE and libraries with -fPIC; one precompiled header serves both only if they agree.
 target_compile_options(ssa_torch INTERFACE -fPIC)
+# at::parallel_for is a template: without -fopenmp it would quietly run on one thread. Our libgomp.so.1 is LibTorch's own,
+# by its soname, so there is one pool of threads.
+target_compile_options(ssa_torch INTERFACE -fopenmp)
+target_link_options(ssa_torch INTERFACE -fopenmp)
 target_link_directories(ssa_torch INTERFACE ${SSA_TORCH}/lib)
 list(APPEND CMAKE_BUILD_RPATH ${SSA_TORCH}/lib)
 target_link_libraries(ssa_torch INTERFACE torch torch_cpu c10)

@@ -30,6 +30,9 @@ class Checkpoint {
   /// The tensor in Hugging Face's layout. GGUF block formats arrive dequantised to F32, llama-arch q and k rows in
   /// Hugging Face's order. Throws Error naming the tensor if it is missing or its bytes are not all there.
   virtual HostTensor tensor(const std::string& name) const = 0;
+  /// The tensor's blocks of 8-bit weights, where the file holds such (GGUF's Q8_0: f16 scale and 32 signed bytes), rows in
+  /// Hugging Face's order: [n_rows, n_blocks * 34] U8. Nothing where it holds another type.
+  virtual std::optional<HostTensor> int8_blocks(const std::string& /*name*/) const { return std::nullopt; }
   /// Bytes of all tensors as stored.
   virtual uint64_t tensor_bytes() const = 0;
 

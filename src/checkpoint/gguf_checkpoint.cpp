@@ -104,7 +104,22 @@ HostTensor GgufCheckpoint::plain_tensor(const GgufTensor& stored) const {
 
 HostTensor GgufCheckpoint::tensor(const std::string& name) const {
   const GgufTensor& stored = stored_tensor(name);
-  const HostTensor plain = plain_tensor(stored);
+  return in_hf_order(name, stored, plain_tensor(stored));
+}
+
+std::optional<HostTensor> GgufCheckpoint::int8_blocks(const std::string& name) const {
+  const GgufTensor& stored = stored_tensor(name);
+  if (stored.type != GgufType::kQ8_0 || stored.shape.size() != 2) {
+    return std::nullopt;
+  }
+  const auto row_bytes = static_cast<int64_t>(gguf_block_bytes(stored.type)) *
+                         (stored.shape[1] / static_cast<int64_t>(gguf_block_size(stored.type)));
+  return in_hf_order(name, stored, {DType::kU8, {stored.shape[0], row_bytes}, stored.bytes, file_});
+}
+
+HostTensor GgufCheckpoint::in_hf_order(const std::string& name,
+                                       const GgufTensor& stored,
+                                       const HostTensor& plain) const {
   const int64_t n_heads = interleaved_heads(config_, name);
   if (n_heads == 0) {
     return plain;

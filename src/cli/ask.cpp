@@ -87,7 +87,7 @@ void check_writable(const std::string& path) {
 
 void run_ask(const AskFlags& flags) {
   check_writable(flags.trace);
-  GenerationSession session(flags.generation);
+  GenerationSession session(flags.generation, flags.show || !flags.trace.empty());
   const Frame frame = make_frame(session.checkpoint(), replace_invalid_utf8(flags.system));
   const auto pieces = encode_pieces(session, flags, frame);
   const auto answer = [&](const std::string& question) {

@@ -4,8 +4,13 @@
 #include <numeric>
 #include <utility>
 
+#include "base/cpu_features.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "engine/gist_attention.h"
+#include "engine/paged_sequence.h"
 
 namespace ssa {
 namespace {
@@ -110,14 +115,34 @@ AttentionMode resolve_mode(const AttentionFlags& flags, bool has_gists) {
                                  : AttentionMode::kFull;
 }
 
-SelectionOptions selection_options(const AttentionFlags& flags) {
-  SelectionOptions options;
-  options.pivot = look_up(kPivots, flags.pivot.value_or("gist"));
-  options.by = look_up(kSelectBy, flags.select);
-  options.ratio = flags.ratio;
-  options.budget = flags.budget;
-  options.mass = flags.mass;
-  return options;
+/// Why our own kernels cannot serve a model; empty if they can.
+std::string unpaged_because(const CausalLM& model) {
+  const ModelConfig& config = model.config();
+  if (!model.device().is_cpu()) {
+    return concat("the model is on ", model.device().str());
+  }
+  if (model.dtype() == torch::kFloat64) {
+    return "the model is f64";
+  }
+  if (config.head_dim % 8 != 0 || config.head_dim > 512) {
+    return concat("head size ", config.head_dim, " is not a multiple of 8 up to 512");
+  }
+  if (config.n_heads / config.n_kv_heads > 64) {
+    return concat(config.n_heads / config.n_kv_heads, " query heads share a key/value head, more than 64");
+  }
+  return {};
+}
+
+std::optional<KvType> paged_type(const AttentionFlags& flags, const CausalLM& model) {
+  const KvType native = model.dtype() == torch::kBFloat16 ? KvType::kBF16 : KvType::kF32;
+  const KvType wanted = parse_kv_type(flags.kv_dtype).value_or(native);
+  const std::string obstacle = flags.kernels == "reference" ? "--kernels reference keeps the model's" : unpaged_because(model);
+  if (obstacle.empty()) {
+    return wanted;
+  }
+  check(flags.kv_dtype == "auto" || wanted == native, "--kv-dtype ", flags.kv_dtype, ": ", obstacle,
+        "; own kernels serve f32, bf16 and int8 on the CPU");
+  return std::nullopt;
 }
 
 /// Ids of the tokens that reuse document caches; they are known by name, and not supported.
@@ -172,6 +197,22 @@ void add_attention_flags(CLI::App& app, AttentionFlags& flags) {
   app.add_option("--dense-below", flags.dense_below, "Full attention for prompts shorter than this")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--kv-dtype", flags.kv_dtype, "Number type of keys and values in the cache (auto: the model's)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
+      ->capture_default_str();
+  app.add_option("--kernels", flags.kernels, "auto: own kernels where there are any; reference: plain LibTorch")
+      ->check(CLI::IsMember({"auto", "reference"}))
+      ->capture_default_str();
+}
+
+SelectionOptions selection_options(const AttentionFlags& flags) {
+  SelectionOptions options;
+  options.pivot = look_up(kPivots, flags.pivot.value_or("gist"));
+  options.by = look_up(kSelectBy, flags.select);
+  options.ratio = flags.ratio;
+  options.budget = flags.budget;
+  options.mass = flags.mass;
+  return options;
 }
 
 int64_t PromptParts::n_tokens() const {
@@ -250,8 +291,12 @@ GistLayout GistPlan::parse(const PromptParts& parts) const {
   return layout;
 }
 
-AttentionPlan plan_attention(const AttentionFlags& flags, const Checkpoint& checkpoint, const Tokenizer* tokenizer) {
+AttentionPlan plan_attention(const AttentionFlags& flags,
+                             const Checkpoint& checkpoint,
+                             const CausalLM& loaded,
+                             const Tokenizer* tokenizer) {
   AttentionPlan plan;
+  plan.paged = paged_type(flags, loaded);
   const GistModel model = gist_model(checkpoint);
   const bool has_gists = has_gist_rows(model, find_gist_ids(flags, model.settings, tokenizer));
   plan.mode = resolve_mode(flags, has_gists);
@@ -293,13 +338,41 @@ LaidPrompt lay_prompt(const AttentionPlan& plan, const PromptParts& parts) {
 
 std::unique_ptr<SequenceAttention> make_attention(
     const AttentionPlan& plan, const CausalLM& model, const LaidPrompt& prompt, int64_t n_prompt, int64_t capacity) {
-  KvCache cache(model.config(), model.dtype(), model.device(), capacity);
+  const auto cache = [&] { return KvCache(model.config(), model.dtype(), model.device(), capacity); };
+  const auto paged_cache = [&](int n_levels) { return make_paged_cache(model.config(), *plan.paged, n_levels); };
   if (!prompt.layout) {
-    return std::make_unique<FullAttention>(std::move(cache));
+    return plan.paged ? std::unique_ptr<SequenceAttention>(std::make_unique<PagedFullAttention>(paged_cache(0)))
+                      : std::make_unique<FullAttention>(cache());
   }
+  const bool has_gists = plan.options.has_gists;
   const int64_t n_layout =
-      plan.options.has_gists ? n_prompt : prompt.layout->n_tokens() - static_cast<int64_t>(prompt.ids.size()) + n_prompt;
-  return std::make_unique<GistAttention>(std::move(cache), truncate_suffix(*prompt.layout, n_layout), plan.options);
+      has_gists ? n_prompt : prompt.layout->n_tokens() - static_cast<int64_t>(prompt.ids.size()) + n_prompt;
+  GistLayout layout = truncate_suffix(*prompt.layout, n_layout);
+  const int n_levels = has_gists ? layout.n_levels() : 0;
+  return plan.paged ? std::unique_ptr<SequenceAttention>(std::make_unique<PagedGistAttention>(
+                          paged_cache(n_levels), std::move(layout), plan.options))
+                    : std::make_unique<GistAttention>(cache(), std::move(layout), plan.options);
+}
+
+void check_cache_memory(const AttentionPlan& plan, const CausalLM& model, int64_t n_tokens) {
+  if (!model.device().is_cpu()) {
+    return;
+  }
+  const ModelConfig& config = model.config();
+  const auto bytes = [&](int64_t n) {
+    return plan.paged ? PagedKvCache::bytes({*plan.paged, config.n_layers, config.n_kv_heads, config.head_dim, 0}, n)
+                      : KvCache::bytes(config, model.dtype(), n);
+  };
+  const uint64_t needed = bytes(n_tokens), available = available_memory_bytes();
+  check(needed <= available, "keys and values of ", n_tokens, " tokens need ", format_bytes(needed), ", and ",
+        format_bytes(available), " of memory are available, enough for ", available / bytes(1),
+        " tokens; lower --ctx-size or --predict, or take --kv-dtype int8");
+}
+
+std::string describe_cache(const AttentionPlan& plan, const CausalLM& model) {
+  return plan.paged ? concat(kv_type_name(*plan.paged), " keys and values, ", instruction_set_name(instruction_set()),
+                             " kernels")
+                    : concat(torch::toString(model.dtype()), " keys and values, LibTorch kernels");
 }
 
 GistLayout truncate_suffix(const GistLayout& layout, int64_t n) {

@@ -6,9 +6,10 @@
 #include <vector>
 
 #include "cli/model_flags.h"
-#include "engine/gist_attention.h"
+#include "engine/chunked_attention.h"
 #include "gist/gist_settings.h"
 #include "gist/interleave.h"
+#include "kv/kv_format.h"
 
 namespace ssa {
 
@@ -24,11 +25,13 @@ struct AttentionFlags {
   bool plain_chunks = false;
   int64_t dense_below = 0;
   std::string gist_ids;
+  std::string kv_dtype = "auto";  // f32, bf16, int8; auto: the model's
+  std::string kernels = "auto";   // reference: plain LibTorch
 };
 
 /// Adds --chunk, --sink, --previous-chunks, --plain-chunks and --gist-ids.
 void add_layout_flags(CLI::App& app, AttentionFlags& flags);
-/// Adds those and --attention, --ratio, --budget, --mass, --pivot, --select and --dense-below.
+/// Adds those and --attention, --ratio, --budget, --mass, --pivot, --select, --dense-below, --kv-dtype and --kernels.
 void add_attention_flags(CLI::App& app, AttentionFlags& flags);
 
 /// What a prompt is made of: pieces that are gisted one by one, and a raw suffix.
@@ -38,6 +41,9 @@ struct PromptParts {
 
   int64_t n_tokens() const;
 };
+
+/// What the flags say of selection.
+SelectionOptions selection_options(const AttentionFlags& flags);
 
 enum class AttentionMode { kFull, kSsa, kGists };
 const char* attention_mode_name(AttentionMode mode);
@@ -66,6 +72,8 @@ class GistPlan {
   GistLayout lay(const PromptParts& parts) const;
   /// Ids that hold their gists already, raw suffix behind them.
   GistLayout parse(const PromptParts& parts) const;
+  /// Null where chunks are plain.
+  const WordBoundaries* word_boundaries() const { return settings_.word_aware ? &boundaries_ : nullptr; }
   MaskRule mask_rule() const { return {settings_.sink, settings_.previous_chunks}; }
 
  private:
@@ -81,10 +89,15 @@ struct AttentionPlan {
   AttentionMode mode = AttentionMode::kFull;
   std::optional<GistPlan> gists;  // absent in full mode
   GistAttentionOptions options;
+  /// Number type of a paged cache with kernels of our own; absent where LibTorch keeps keys and values and attends.
+  std::optional<KvType> paged;
 };
 
-/// Throws UsageError or Error in one line for what does not fit the checkpoint.
-AttentionPlan plan_attention(const AttentionFlags& flags, const Checkpoint& checkpoint, const Tokenizer* tokenizer);
+/// Throws UsageError or Error in one line for what does not fit the model and its checkpoint.
+AttentionPlan plan_attention(const AttentionFlags& flags,
+                             const Checkpoint& checkpoint,
+                             const CausalLM& model,
+                             const Tokenizer* tokenizer);
 
 /// A prompt as the model reads it.
 struct LaidPrompt {
@@ -96,6 +109,12 @@ LaidPrompt lay_prompt(const AttentionPlan& plan, const PromptParts& parts);
 /// The attention of a sequence whose first n_prompt tokens are the prompt. `capacity` in tokens.
 std::unique_ptr<SequenceAttention> make_attention(
     const AttentionPlan& plan, const CausalLM& model, const LaidPrompt& prompt, int64_t n_prompt, int64_t capacity);
+
+/// Throws Error if the keys and values of so many tokens do not fit into memory, saying how much they need and how many
+/// tokens would fit.
+void check_cache_memory(const AttentionPlan& plan, const CausalLM& model, int64_t n_tokens);
+/// "bf16 keys and values, avx512 kernels".
+std::string describe_cache(const AttentionPlan& plan, const CausalLM& model);
 
 /// The layout up to index n, as if the sequence ended there. n is not inside the prefix.
 GistLayout truncate_suffix(const GistLayout& layout, int64_t n);

@@ -14,6 +14,7 @@ void add_logits_command(CLI::App& root);
 void add_layout_command(CLI::App& root);
 void add_ask_command(CLI::App& root);
 void add_gistify_command(CLI::App& root);
+void add_bench_command(CLI::App& root);
 
 /// Lets every option of `app` be given by an environment variable too: --ctx-size by SSA_CTX_SIZE. The flag wins.
 void add_environment_names(CLI::App& app);

@@ -4,10 +4,14 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "checkpoint/fingerprint.h"
 #include "cli/progress_bar.h"
+#include "engine/chunk_closer.h"
+#include "engine/paged_sequence.h"
 
 namespace ssa {
 namespace {
@@ -54,14 +58,19 @@ void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--stop", flags.stop, "String that ends the answer; may be repeated");
+  app.add_option("--prefix-file", flags.prefix_file,
+                 "Keys and values of the prompt up to its suffix: read from this file, written to it where there is none");
+  app.add_flag("--close-chunks", flags.close_chunks, "Lay gists into the answer, too, as it grows");
   app.add_flag("--ignore-eos", flags.ignore_eos, "Go on behind the end-of-sequence token");
 }
 
-GenerationSession::GenerationSession(const GenerationFlags& flags)
+GenerationSession::GenerationSession(const GenerationFlags& flags, bool records_chunks)
     : flags_(flags),
       loaded_((validate(flags.sampling), load(flags.model))),
       tokenizer_(load_tokenizer(*loaded_.checkpoint, flags.model.model)),
-      plan_(plan_attention(flags.attention, *loaded_.checkpoint, &tokenizer_)) {}
+      sparse_plan_(plan_attention(flags.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_)),
+      plan_(sparse_plan_),
+      record_(records_chunks) {}
 
 int64_t GenerationSession::tokens_to_predict(int64_t n_prompt) const {
   const int64_t positions = loaded_.model->config().max_position_embeddings;
@@ -82,28 +91,67 @@ int64_t GenerationSession::begin_sequence(const PromptParts& parts, int64_t n_ne
   constexpr int64_t kReserve = 1024;  // the cache grows beyond it by itself
   CausalLM& model = *loaded_.model;
   const auto n_prompt = static_cast<int64_t>(prompt_.ids.size());
-  check_cache_memory(model, n_prompt + n_new);
+  check_cache_memory(plan_, model, n_prompt + n_new);
   if (sequence_ != nullptr && parts.pieces == pieces_) {
     const int64_t kept = shared_tokens(plan_, prompt_, parts);
     sequence_->rewind(kept);
-    if (auto* gists = dynamic_cast<GistAttention*>(&sequence_->attention())) {
+    if (auto* gists = dynamic_cast<ChunkedAttention*>(&sequence_->attention())) {
       gists->replace_prompt(*prompt_.layout, kept);
     }
     return kept;
   }
   pieces_ = parts.pieces;
   auto attention = make_attention(plan_, model, prompt_, n_prompt, n_prompt + std::min(n_new, kReserve));
-  if (auto* gists = dynamic_cast<GistAttention*>(attention.get())) {
+  if (auto* gists = dynamic_cast<ChunkedAttention*>(attention.get())) {
     gists->set_observer(&record_);
   }
   sequence_ = std::make_unique<Sequence>(model, std::move(attention));
-  return 0;
+  return flags_.prefix_file.empty() ? 0 : load_prefix_file(parts);
+}
+
+PrefixState GenerationSession::prefix_state(const PromptParts& parts, const PagedKvCache& cache) const {
+  PrefixState state;
+  state.model = fingerprint(*loaded_.checkpoint);
+  state.shape = cache.shape();
+  const auto n = static_cast<size_t>(shared_tokens(plan_, prompt_, parts));
+  state.ids.assign(prompt_.ids.begin(), prompt_.ids.begin() + static_cast<int64_t>(n));
+  state.levels.assign(n, kRawLevel);
+  if (cache.shape().n_levels > 0) {
+    const auto levels = prompt_.layout->levels().first(n);
+    state.levels.assign(levels.begin(), levels.end());
+    state.chunk = prompt_.layout->chunk_sizes();
+    state.rule = plan_.options.rule;
+  }
+  return state;
+}
+
+int64_t GenerationSession::load_prefix_file(const PromptParts& parts) {
+  auto* paged = dynamic_cast<PagedSequence*>(&sequence_->attention());
+  check(paged != nullptr, "--prefix-file ", flags_.prefix_file,
+        ": only own kernels' cache is kept in files; it serves f32 and bf16 models on the CPU");
+  prefix_is_saved_ = is_present(flags_.prefix_file);
+  if (!prefix_is_saved_) {
+    AtomicFile probe{std::filesystem::path(flags_.prefix_file)};  // that it cannot be written is no surprise at the end
+    return 0;
+  }
+  const PrefixState state = prefix_state(parts, paged->cache());
+  load_prefix(flags_.prefix_file, state, paged->cache());
+  sequence_->resume(static_cast<int64_t>(state.ids.size()));
+  return sequence_->length();
+}
+
+void GenerationSession::save_prefix_file(const PromptParts& parts) {
+  PagedKvCache& cache = dynamic_cast<PagedSequence&>(sequence_->attention()).cache();
+  save_prefix(flags_.prefix_file, prefix_state(parts, cache), cache);
+  prefix_is_saved_ = true;
+  log_info("prefix: written to ", flags_.prefix_file);
 }
 
 void GenerationSession::answer(const PromptParts& parts) {
-  const bool dense = parts.n_tokens() < flags_.attention.dense_below;
-  if (dense) {
-    plan_ = AttentionPlan{};
+  plan_ = sparse_plan_;
+  if (parts.n_tokens() < flags_.attention.dense_below) {
+    plan_.mode = AttentionMode::kFull;
+    plan_.gists.reset();
   }
   prompt_ = lay_prompt(plan_, parts);
   GenerateOptions options;
@@ -125,9 +173,17 @@ void GenerationSession::answer(const PromptParts& parts) {
   options.on_prefill = bar.callback();
   record_.clear();
   options.n_cached = begin_sequence(parts, options.max_new_tokens);
+  std::optional<ChunkCloser> closer;
+  if (auto* chunked = dynamic_cast<ChunkedAttention*>(&sequence_->attention()); chunked != nullptr && flags_.close_chunks) {
+    closer.emplace(*sequence_, *chunked, plan_.gists->word_boundaries());
+    options.before_token = [&](int64_t token, int64_t position) { closer->before(token, position); };
+  }
   const GenerateResult result = generate(tokenizer_, *sequence_, prompt_.ids, prompt_.positions, options);
   std::fputs("\n", stdout);
   std::fflush(stdout);
+  if (!flags_.prefix_file.empty() && !prefix_is_saved_) {
+    save_prefix_file(parts);
+  }
   report(result, options.n_cached);
 }
 
@@ -136,7 +192,7 @@ void GenerationSession::report(const GenerateResult& result, int64_t n_cached) c
   const std::string kept = n_cached > 0 ? concat(" (", n_cached, " more were read before)") : "";
   log_info("prompt: ", speed(result.prompt_tokens, result.prefill_seconds), kept);
   log_info("decode: ", speed(n_generated, result.decode_seconds), ", attention ", attention_mode_name(plan_.mode), ", ",
-           torch::toString(loaded_.model->dtype()), ", ", torch::get_num_threads(), " threads");
+           describe_arithmetic(flags_.model, *loaded_.model), ", ", describe_cache(plan_, *loaded_.model), ", ", torch::get_num_threads(), " threads");
   if (record_.n_selections() > 0) {
     log_info("attended: ", record_.mean_attended(), " of ", static_cast<int64_t>(prompt_.ids.size()) + n_generated,
              " tokens a step and key/value head on average, where chunks are chosen");

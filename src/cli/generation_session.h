@@ -9,6 +9,7 @@
 #include "cli/model_flags.h"
 #include "cli/unfolding_record.h"
 #include "engine/generator.h"
+#include "engine/prefix_file.h"
 
 namespace ssa {
 
@@ -21,6 +22,8 @@ struct GenerationFlags {
   int64_t batch_size = 512;
   std::vector<std::string> stop;
   bool ignore_eos = false;
+  bool close_chunks = false;
+  std::string prefix_file;
 };
 
 /// Adds all but the model itself.
@@ -30,7 +33,8 @@ void add_generation_flags(CLI::App& app, GenerationFlags& flags);
 /// those of the one before is read from its suffix on.
 class GenerationSession {
  public:
-  explicit GenerationSession(const GenerationFlags& flags);
+  /// records_chunks: record() tells which chunks were unfolded, and not only how many keys were attended.
+  explicit GenerationSession(const GenerationFlags& flags, bool records_chunks = false);
 
   void answer(const PromptParts& parts);
 
@@ -44,16 +48,21 @@ class GenerationSession {
  private:
   int64_t tokens_to_predict(int64_t n_prompt) const;
   int64_t begin_sequence(const PromptParts& parts, int64_t n_new);
+  PrefixState prefix_state(const PromptParts& parts, const PagedKvCache& cache) const;
+  int64_t load_prefix_file(const PromptParts& parts);
+  void save_prefix_file(const PromptParts& parts);
   void report(const GenerateResult& result, int64_t n_cached) const;
 
   const GenerationFlags& flags_;
   LoadedModel loaded_;
   Tokenizer tokenizer_;
-  AttentionPlan plan_;
+  const AttentionPlan sparse_plan_;  // as the flags say
+  AttentionPlan plan_;               // the last prompt's: full attention below --dense-below
   std::vector<std::vector<int64_t>> pieces_;  // of the prompt that sequence_ has read
   LaidPrompt prompt_;
   std::unique_ptr<Sequence> sequence_;
   UnfoldingRecord record_;
+  bool prefix_is_saved_ = false;
 };
 
 }  // namespace ssa

@@ -38,7 +38,7 @@ Json describe(const Checkpoint& checkpoint, const InfoFlags& flags) {
   const ModelConfig& config = checkpoint.config();
   const torch::ScalarType dtype = resolve_dtype(flags.model, config);
   const int64_t context = flags.ctx_size > 0 ? flags.ctx_size : config.max_position_embeddings;
-  const uint64_t weights = parameter_bytes(config, dtype);
+  const uint64_t weights = parameter_bytes(config, dtype, resolve_weights(flags.model));
   const uint64_t cache = KvCache::bytes(config, dtype, context);
   return {{"format", checkpoint.format()},
           {"architecture", architecture_name(config.architecture)},

@@ -78,11 +78,11 @@ void run_logits(const LogitsFlags& flags) {
   const LoadedModel loaded = load(flags.model);
   CausalLM& model = *loaded.model;
   const std::optional<Tokenizer> tokenizer = find_tokenizer(*loaded.checkpoint);
-  const AttentionPlan plan = plan_attention(flags.attention, *loaded.checkpoint, tokenizer ? &*tokenizer : nullptr);
+  const AttentionPlan plan = plan_attention(flags.attention, *loaded.checkpoint, model, tokenizer ? &*tokenizer : nullptr);
   const LaidPrompt prompt = lay_prompt(plan, read_parts(flags, tokenizer));
   const auto n = static_cast<int64_t>(prompt.ids.size());
   const auto n_prompt = static_cast<size_t>(prompt_length(flags, prompt, plan.options.has_gists));
-  check_cache_memory(model, n);
+  check_cache_memory(plan, model, n);
 
   const torch::InferenceMode inference;
   LogitRows rows(model, n, flags.rows == "last");

@@ -2,12 +2,12 @@
 
 #include <torch/torch.h>
 
+#include "base/cpu_features.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "cli/progress_bar.h"
 #include "engine/kv_cache.h"
-#include "models/factory.h"
 
 namespace ssa {
 
@@ -27,6 +27,9 @@ void add_run_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("--dtype", flags.dtype, "Number type of weights and arithmetic")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f64"}))
       ->capture_default_str();
+  app.add_option("--weights", flags.weights, "int8: matrices in 8 bits on the CPU, for fast decoding; auto: as --dtype")
+      ->check(CLI::IsMember({"auto", "int8"}))
+      ->capture_default_str();
   app.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("-t,--threads", flags.threads, "CPU threads (default: one a core)")
       ->check(CLI::Range(1, 4096));
@@ -40,6 +43,15 @@ torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& conf
   return flags.dtype == "f64" ? torch::kFloat64
          : flags.dtype == "bf16" ? torch::kBFloat16
                                  : torch::kFloat32;
+}
+
+WeightKind resolve_weights(const ModelFlags& flags) {
+  return flags.weights == "int8" ? WeightKind::kInt8 : WeightKind::kAsDtype;
+}
+
+std::string describe_arithmetic(const ModelFlags& flags, const CausalLM& model) {
+  const char* weights = resolve_weights(flags) == WeightKind::kInt8 ? ", weights int8" : "";
+  return concat(torch::toString(model.dtype()), weights, ", ", instruction_set_name(instruction_set()));
 }
 
 torch::Device resolve_device(const ModelFlags& flags) {
@@ -68,6 +80,7 @@ LoadedModel load(const ModelFlags& flags) {
   ProgressBar bar("loading");
   LoadOptions options;
   options.dtype = resolve_dtype(flags, loaded.checkpoint->config());
+  options.weights = resolve_weights(flags);
   options.device = resolve_device(flags);
   options.progress = bar.callback();
   loaded.model = load_model(*loaded.checkpoint, options);

@@ -8,6 +8,7 @@
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "models/causal_lm.h"
+#include "models/factory.h"
 #include "tokenizer/tokenizer.h"
 
 namespace ssa {
@@ -15,19 +16,23 @@ namespace ssa {
 struct ModelFlags {
   std::string model;           // Hugging Face directory or .gguf file
   std::string dtype = "auto";  // f32, bf16, f64; auto: see resolve_dtype
+  std::string weights = "auto";  // int8, or auto: as dtype says
   std::string device = "cpu";  // cpu, cuda, cuda:N
   int threads = 0;             // 0: one a core
 };
 
 /// Adds the model, as an argument or by -m.
 CLI::Option* add_model_option(CLI::App& app, std::string& model);
-/// Adds --dtype, --device and --threads.
+/// Adds --dtype, --weights, --device and --threads.
 void add_run_flags(CLI::App& app, ModelFlags& flags);
 /// Adds both.
 void add_model_flags(CLI::App& app, ModelFlags& flags);
 
 /// What --dtype auto means: bf16 where the checkpoint is bf16 and the device multiplies it natively, else f32.
 torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config);
+WeightKind resolve_weights(const ModelFlags& flags);
+/// "BFloat16, weights int8, avx512": what computes, for reports.
+std::string describe_arithmetic(const ModelFlags& flags, const CausalLM& model);
 /// Throws Error where LibTorch has no such device.
 torch::Device resolve_device(const ModelFlags& flags);
 

@@ -32,6 +32,9 @@ void UnfoldingRecord::on_selection(
     int64_t layer, int64_t /*index*/, int64_t /*kv_head*/, const KeptGists& kept, int64_t n_attended) {
   ++n_selections_;
   n_attended_ += n_attended;
+  if (!wants_chunks_) {
+    return;
+  }
   for (const int64_t chunk : kept[0]) {
     Opened& opened = chunks_[chunk];
     ++opened.times;
@@ -39,7 +42,7 @@ void UnfoldingRecord::on_selection(
   }
 }
 
-void UnfoldingRecord::clear() { *this = {}; }
+void UnfoldingRecord::clear() { *this = UnfoldingRecord(wants_chunks_); }
 
 std::string show_unfolding(const UnfoldingRecord& record, const GistLayout& layout, const Tokenizer& tokenizer) {
   int64_t most = 1;

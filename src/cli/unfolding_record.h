@@ -7,14 +7,17 @@
 #include <string>
 #include <string_view>
 
-#include "engine/gist_attention.h"
+#include "engine/chunked_attention.h"
 #include "tokenizer/tokenizer.h"
 
 namespace ssa {
 
-/// Counts level-0 chunks as queries unfold them.
+/// Counts level-0 chunks as queries unfold them; keys attended alone unless the chunks are wanted.
 class UnfoldingRecord : public SelectionObserver {
  public:
+  explicit UnfoldingRecord(bool wants_chunks = false) : wants_chunks_(wants_chunks) {}
+
+  bool wants_kept() const override { return wants_chunks_; }
   void on_selection(int64_t layer, int64_t index, int64_t kv_head, const KeptGists& kept, int64_t n_attended) override;
   void clear();
 
@@ -31,6 +34,7 @@ class UnfoldingRecord : public SelectionObserver {
   const std::map<int64_t, Opened>& chunks() const { return chunks_; }
 
  private:
+  bool wants_chunks_;
   std::map<int64_t, Opened> chunks_;
   int64_t n_selections_ = 0, n_attended_ = 0;
 };

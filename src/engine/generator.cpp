@@ -99,6 +99,9 @@ GenerateResult generate(const Tokenizer& tokenizer,
       break;
     }
     if (static_cast<int64_t>(result.ids.size()) < options.max_new_tokens) {
+      if (options.before_token) {
+        options.before_token(token, position);
+      }
       ++position;
       logits = sequence.last_logits({&token, 1}, {&position, 1}, 1);
     }

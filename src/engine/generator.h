@@ -22,6 +22,8 @@ struct GenerateOptions {
   std::vector<std::string> stop = {};       // strings that end the answer; not part of it
   std::vector<int64_t> stop_tokens = {};    // tokens that end it (EOS); not part of it
   std::vector<int64_t> forbidden = {};      // tokens never generated
+  /// Told which token comes next, and the position of the one before it, before it is fed: what closes chunks.
+  std::function<void(int64_t token, int64_t position)> before_token = {};
   std::function<void(std::string_view)> on_text = {};  // each complete piece of text
   ProgressFn on_prefill = {};                           // in tokens of the prompt
 };

@@ -23,60 +23,35 @@ Tensor pad_lists(const std::vector<std::vector<int64_t>>& lists, int64_t n_kv_he
 }  // namespace
 
 GistAttention::GistAttention(KvCache cache, GistLayout prompt, const GistAttentionOptions& options)
-    : cache_(std::move(cache)),
-      layout_(std::move(prompt)),
-      options_(options),
-      n_prompt_(options.has_gists ? layout_.n_tokens() : layout_.n_raw()),
+    : ChunkedAttention(std::move(prompt), options),
+      cache_(std::move(cache)),
       banks_(static_cast<size_t>(cache_.n_layers())) {}
 
-void GistAttention::replace_prompt(GistLayout prompt, int64_t length) {
-  layout_ = std::move(prompt);
-  n_prompt_ = options_.has_gists ? layout_.n_tokens() : layout_.n_raw();
+void GistAttention::rewind(int64_t length) {
   cache_.truncate(length);
-}
-
-void GistAttention::rewind(int64_t length) { cache_.truncate(length); }
-
-int64_t GistAttention::layout_index(int64_t index) const {
-  // Without gists in the sequence only tokens behind the prefix are asked for, and all its gists lie before them.
-  return options_.has_gists ? index : index + layout_.n_gists();
-}
-
-int64_t GistAttention::prefix_end() const {
-  return options_.has_gists ? layout_.prefix_end() : layout_.raw_before(layout_.prefix_end());
-}
-
-int64_t GistAttention::pass_limit(int64_t first, int64_t wanted) const {
-  const int64_t end = prefix_end();
-  return first < end ? std::min(wanted, end - first) : wanted;
+  banks_.assign(banks_.size(), std::nullopt);
 }
 
 void GistAttention::begin_pass(int64_t first, std::span<const int64_t> ids) {
-  first_ = first;
-  n_pass_ = static_cast<int64_t>(ids.size());
+  ChunkedAttention::begin_pass(first, ids);
   mask_ = Tensor();
-  if (first >= n_prompt_) {
-    layout_.append_raw(ids);
+  if (layout_.n_gists() != n_banked_) {
+    n_banked_ = layout_.n_gists();
+    banks_.assign(banks_.size(), std::nullopt);
   }
-}
-
-bool GistAttention::attends_all(int64_t layer) const {
-  if (layout_.n_gists() == 0) {
-    return true;
-  }
-  return !options_.has_gists && (layer == 0 || first_ < n_prompt_);
 }
 
 Tensor GistAttention::attend(int64_t layer, const AttentionInput& in) {
   cache_.append(layer, in.k, in.v);
-  if (attends_all(layer)) {
-    return dense_attention(in.q, cache_.keys(layer), cache_.values(layer), in.scale);
+  switch (rule_of(layer)) {
+    case Rule::kDense:
+      return dense_attention(in.q, cache_.keys(layer), cache_.values(layer), in.scale);
+    case Rule::kMasked:
+      return masked_attention(in.q, cache_.keys(layer), cache_.values(layer), pass_mask(in.q.device()), in.scale);
+    case Rule::kUnfold:
+      return unfold(layer, in);
   }
-  const bool masked = !options_.unfold || layer == 0 || first_ < prefix_end();
-  if (masked && options_.has_gists) {
-    return masked_attention(in.q, cache_.keys(layer), cache_.values(layer), pass_mask(in.q.device()), in.scale);
-  }
-  return unfold(layer, in);
+  TORCH_INTERNAL_ASSERT(false, "attention without a rule");
 }
 
 const Tensor& GistAttention::pass_mask(torch::Device device) {

@@ -68,6 +68,9 @@ class Sequence {
   /// Forgets all tokens from index `length` on, so that the sequence can go on in another way.
   void rewind(int64_t length);
 
+  /// The attention holds the first `length` tokens already, read elsewhere.
+  void resume(int64_t length) { length_ = length; }
+
   int64_t length() const { return length_; }
   SequenceAttention& attention() { return *attention_; }
 

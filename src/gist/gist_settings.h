@@ -13,7 +13,7 @@
 namespace ssa {
 
 /// Most levels of gists a layout may have. Eight levels of chunk 2 already compress 256 times.
-inline constexpr int kMaxGistLevels = 8;
+inline constexpr int kMaxGistLevels = 16;
 
 /// Largest size of one chunk, and of the sizes' product.
 inline constexpr int64_t kMaxChunkSize = int64_t{1} << 30;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "nn/row_ops.h"
+
 namespace ssa {
 
 SelfAttentionImpl::SelfAttentionImpl(ParameterSource& source,
@@ -68,7 +70,7 @@ SwiGluImpl::SwiGluImpl(ParameterSource& source,
 
 Tensor SwiGluImpl::forward(const Tensor& x) {
   const std::vector<Tensor> gate_up = gate_up_.forward(x);
-  return down_proj_->forward(torch::silu(gate_up[0]) * gate_up[1]);
+  return down_proj_->forward(silu_times(gate_up[0], gate_up[1]));
 }
 
 DecoderLayerImpl::DecoderLayerImpl(ParameterSource& source,
@@ -90,27 +92,25 @@ Tensor DecoderLayerImpl::forward(const Tensor& x,
                                  int64_t layer,
                                  AttentionContext& attention) {
   const Tensor attended =
-      x + self_attn_->forward(input_layernorm_->forward(x), rotary, layer, attention);
-  return attended + mlp_->forward(post_attention_layernorm_->forward(attended));
+      add_rows(x, self_attn_->forward(input_layernorm_->forward(x), rotary, layer, attention));
+  return add_rows(attended, mlp_->forward(post_attention_layernorm_->forward(attended)));
 }
 
 Decoder::Decoder(ParameterSource& source, const ModelConfig& config, const DecoderTraits& traits)
     : config_(config),
-      embedding_(source.parameter("model.embed_tokens.weight",
-                                  {config.vocab_size, config.hidden_size})),
-      rotary_(config.rope, config.head_dim, config.max_position_embeddings, embedding_.device()) {
+      embed_tokens_(source, "model.embed_tokens", config.vocab_size, config.hidden_size, false),
+      norm_(source, "model.norm", config.hidden_size, config.rms_norm_eps),
+      rotary_(config.rope, config.head_dim, config.max_position_embeddings, norm_->weight.device()) {
   // Modules named so that named_parameters() gives Hugging Face's names.
   auto model = register_module("model", std::make_shared<torch::nn::Module>());
-  auto embed_tokens = model->register_module("embed_tokens", std::make_shared<torch::nn::Module>());
-  embed_tokens->register_parameter("weight", embedding_, false);
+  model->register_module("embed_tokens", embed_tokens_);
   auto layers = model->register_module("layers", std::make_shared<torch::nn::Module>());
   for (int64_t i = 0; i < config.n_layers; ++i) {
     const std::string index = std::to_string(i);
     layers_.push_back(layers->register_module(
         index, DecoderLayer(source, "model.layers." + index, config, traits)));
   }
-  norm_ = model->register_module(
-      "norm", RmsNorm(source, "model.norm", config.hidden_size, config.rms_norm_eps));
+  model->register_module("norm", norm_);
   if (!config.tie_word_embeddings) {
     lm_head_ = register_module(
         "lm_head", Linear(source, "lm_head", config.vocab_size, config.hidden_size, false));
@@ -119,7 +119,7 @@ Decoder::Decoder(ParameterSource& source, const ModelConfig& config, const Decod
 
 Tensor Decoder::forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) {
   const RotaryTable table = rotary_.table(positions, dtype());
-  Tensor x = torch::embedding(embedding_, ids);
+  Tensor x = embed_tokens_->rows(ids);
   for (size_t i = 0; i < layers_.size(); ++i) {
     x = layers_[i]->forward(x, table, static_cast<int64_t>(i), attention);
   }
@@ -127,7 +127,7 @@ Tensor Decoder::forward(const Tensor& ids, const Tensor& positions, AttentionCon
 }
 
 Tensor Decoder::logits(const Tensor& hidden) {
-  return lm_head_ ? lm_head_->forward(hidden) : torch::linear(hidden, embedding_);
+  return (lm_head_ ? lm_head_ : embed_tokens_)->forward(hidden);
 }
 
 }  // namespace ssa

@@ -73,14 +73,14 @@ class Decoder : public CausalLM {
   Tensor forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) override;
   Tensor logits(const Tensor& hidden) override;
   const ModelConfig& config() const override { return config_; }
-  torch::ScalarType dtype() const override { return embedding_.scalar_type(); }
-  torch::Device device() const override { return embedding_.device(); }
+  torch::ScalarType dtype() const override { return norm_->weight.scalar_type(); }
+  torch::Device device() const override { return norm_->weight.device(); }
 
  private:
   ModelConfig config_;
-  Tensor embedding_;  // [vocab_size, hidden_size]
+  Linear embed_tokens_;  // its weight, [vocab_size, hidden_size], read by rows
+  RmsNorm norm_;
   std::vector<DecoderLayer> layers_;
-  RmsNorm norm_{nullptr};
   Linear lm_head_{nullptr};  // null where the embedding serves (tie_word_embeddings)
   RotaryEmbedding rotary_;
 };

@@ -60,20 +60,36 @@ class CheckpointSource : public ParameterSource {
   CheckpointSource(const Checkpoint& checkpoint, const LoadOptions& options)
       : checkpoint_(checkpoint),
         options_(options),
-        total_bytes_(parameter_bytes(checkpoint.config(), options.dtype)) {}
+        total_bytes_(parameter_bytes(checkpoint.config(), options.dtype, options.weights)) {}
 
   Tensor parameter(const std::string& name, at::IntArrayRef shape) override {
     const Tensor stored = to_tensor(checkpoint_.tensor(name));
     TORCH_INTERNAL_ASSERT(stored.sizes() == shape, name, ": ", stored.sizes(), " against ", shape);
     const Tensor loaded = stored.to(options_.device, options_.dtype, /*non_blocking=*/false, /*copy=*/true);
-    done_bytes_ += loaded.nbytes();
-    if (options_.progress) {
-      options_.progress(static_cast<int64_t>(done_bytes_), static_cast<int64_t>(total_bytes_));
-    }
+    advance(loaded.nbytes());
     return loaded;
   }
 
+  std::optional<PackedMatrix> packed_matrix(const std::string& name, at::IntArrayRef shape) override {
+    if (options_.weights != WeightKind::kInt8) {
+      return std::nullopt;
+    }
+    const auto blocks = checkpoint_.int8_blocks(name);
+    PackedMatrix packed = blocks ? PackedMatrix::from_blocks(*blocks, options_.dtype)
+                                 : PackedMatrix::quantize(to_tensor(checkpoint_.tensor(name)), options_.dtype, name);
+    TORCH_INTERNAL_ASSERT(packed.n_rows() == shape[0] && packed.n_columns() == shape[1], name);
+    advance(PackedMatrix::bytes(shape[0], shape[1]));
+    return packed;
+  }
+
  private:
+  void advance(uint64_t bytes) {
+    done_bytes_ += bytes;
+    if (options_.progress) {
+      options_.progress(static_cast<int64_t>(done_bytes_), static_cast<int64_t>(total_bytes_));
+    }
+  }
+
   const Checkpoint& checkpoint_;
   const LoadOptions& options_;
   uint64_t done_bytes_ = 0;
@@ -84,11 +100,29 @@ void check_memory(const ModelConfig& config, const LoadOptions& options) {
   if (!options.device.is_cpu()) {
     return;
   }
-  const uint64_t needed = parameter_bytes(config, options.dtype);
+  const uint64_t needed = parameter_bytes(config, options.dtype, options.weights);
   const uint64_t available = available_memory_bytes();
   check(needed <= available, "the model's parameters need ", format_bytes(needed), " as ",
-        torch::toString(options.dtype), ", and ", format_bytes(available),
-        " of memory are available; --dtype bf16 halves what f32 needs");
+        options.weights == WeightKind::kInt8 ? "8-bit weights" : torch::toString(options.dtype), ", and ",
+        format_bytes(available),
+        " of memory are available; --dtype bf16 halves what f32 needs, --weights int8 quarters it");
+}
+
+void check_weight_kind(const LoadOptions& options) {
+  if (options.weights == WeightKind::kInt8) {
+    check(options.device.is_cpu(), "--weights int8 runs on the CPU, not on ", options.device.str());
+    check(options.dtype == torch::kFloat32 || options.dtype == torch::kBFloat16,
+          "--weights int8 computes in f32 or bf16, not in ", torch::toString(options.dtype));
+  }
+}
+
+/// Of one tensor. Every matrix is packed, and nothing else.
+uint64_t held_bytes(const ExpectedTensor& tensor, torch::ScalarType dtype, WeightKind weights) {
+  const uint64_t count = checked_numel(tensor.shape, tensor.name.c_str());
+  if (weights == WeightKind::kInt8 && tensor.shape.size() == 2) {
+    return PackedMatrix::bytes(tensor.shape[0], tensor.shape[1]);
+  }
+  return checked_mul(count, torch::elementSize(dtype), "parameters");
 }
 
 }  // namespace
@@ -101,11 +135,16 @@ uint64_t parameter_count(const ModelConfig& config) {
   return count;
 }
 
-uint64_t parameter_bytes(const ModelConfig& config, torch::ScalarType dtype) {
-  return checked_mul(parameter_count(config), torch::elementSize(dtype), "parameters");
+uint64_t parameter_bytes(const ModelConfig& config, torch::ScalarType dtype, WeightKind weights) {
+  uint64_t bytes = 0;
+  for (const ExpectedTensor& tensor : expected_tensors(config)) {
+    bytes = checked_add(bytes, held_bytes(tensor, dtype, weights), "parameters");
+  }
+  return bytes;
 }
 
 std::shared_ptr<CausalLM> load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
+  check_weight_kind(options);
   check_tensors(checkpoint);
   check_memory(checkpoint.config(), options);
   const torch::NoGradGuard no_grad;

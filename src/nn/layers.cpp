@@ -1,34 +1,52 @@
 #include "nn/layers.h"
 
+#include "nn/row_ops.h"
+
 namespace ssa {
 
 LinearImpl::LinearImpl(
-    ParameterSource& source, const std::string& name, int64_t n_out, int64_t n_in, bool with_bias) {
-  weight = register_parameter("weight", source.parameter(name + ".weight", {n_out, n_in}), false);
+    ParameterSource& source, const std::string& name, int64_t n_out, int64_t n_in, bool with_bias)
+    : packed(source.packed_matrix(name + ".weight", {n_out, n_in})) {
+  if (!packed) {
+    weight = register_parameter("weight", source.parameter(name + ".weight", {n_out, n_in}), false);
+  }
   if (with_bias) {
     bias = register_parameter("bias", source.parameter(name + ".bias", {n_out}), false);
   }
 }
 
-Tensor LinearImpl::forward(const Tensor& x) const { return torch::linear(x, weight, bias); }
+Tensor LinearImpl::forward(const Tensor& x) const {
+  return packed ? packed_linear(x, {&*packed, 1}, bias) : torch::linear(x, weight, bias);
+}
+
+Tensor LinearImpl::rows(const Tensor& ids) const {
+  return packed ? packed->rows(ids) : torch::embedding(weight, ids);
+}
 
 FusedLinear::FusedLinear(std::vector<Linear> parts) : parts_(std::move(parts)) {
   const torch::NoGradGuard no_grad;
   std::vector<Tensor> weights, biases;
   for (const Linear& part : parts_) {
-    sizes_.push_back(part->weight.size(0));
-    weights.push_back(part->weight);
+    if (part->packed) {
+      packed_.push_back(*part->packed);
+    } else {
+      weights.push_back(part->weight);
+    }
+    sizes_.push_back(part->packed ? part->packed->n_rows() : part->weight.size(0));
     if (part->bias.defined()) {
       biases.push_back(part->bias);
     }
   }
-  weight_ = torch::cat(weights);
+  TORCH_CHECK(weights.empty() || packed_.empty(), "fused layers must all be packed, or none");
   const bool all_biased = biases.size() == parts_.size();
   TORCH_CHECK(all_biased || biases.empty(), "fused layers must all have a bias, or none");
+  weight_ = packed_.empty() ? torch::cat(weights) : Tensor();
   bias_ = all_biased ? torch::cat(biases) : Tensor();
   int64_t row = 0;
   for (size_t i = 0; i < parts_.size(); ++i) {
-    parts_[i]->weight.set_data(weight_.narrow(0, row, sizes_[i]));
+    if (packed_.empty()) {
+      parts_[i]->weight.set_data(weight_.narrow(0, row, sizes_[i]));
+    }
     if (all_biased) {
       parts_[i]->bias.set_data(bias_.narrow(0, row, sizes_[i]));
     }
@@ -37,6 +55,9 @@ FusedLinear::FusedLinear(std::vector<Linear> parts) : parts_(std::move(parts)) {
 }
 
 std::vector<Tensor> FusedLinear::forward(const Tensor& x) const {
+  if (!packed_.empty()) {
+    return packed_linear(x, packed_, bias_).split_with_sizes(sizes_, -1);
+  }
   if (!torch::GradMode::is_enabled()) {
     return torch::linear(x, weight_, bias_).split_with_sizes(sizes_, -1);
   }
@@ -52,11 +73,6 @@ RmsNormImpl::RmsNormImpl(ParameterSource& source, const std::string& name, int64
   weight = register_parameter("weight", source.parameter(name + ".weight", {size}), false);
 }
 
-Tensor RmsNormImpl::forward(const Tensor& x) const {
-  const bool half = x.scalar_type() == torch::kBFloat16 || x.scalar_type() == torch::kFloat16;
-  const Tensor wide = half ? x.to(torch::kFloat32) : x;
-  const Tensor scale = torch::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps_);
-  return weight * (wide * scale).to(x.scalar_type());
-}
+Tensor RmsNormImpl::forward(const Tensor& x) const { return rms_norm(x, weight, eps_); }
 
 }  // namespace ssa

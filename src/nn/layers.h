@@ -3,8 +3,11 @@
 
 #include <torch/torch.h>
 
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "nn/packed_matrix.h"
 
 namespace ssa {
 
@@ -17,16 +20,24 @@ class ParameterSource {
   /// The tensor of that Hugging Face name and shape, in the model's dtype and on its device. Throws Error if it is
   /// missing or misshapen.
   virtual Tensor parameter(const std::string& name, at::IntArrayRef shape) = 0;
+  /// The same matrix in 8 bits, where the model is to hold it so; else parameter() has it.
+  virtual std::optional<PackedMatrix> packed_matrix(const std::string& /*name*/, at::IntArrayRef /*shape*/) {
+    return std::nullopt;
+  }
 };
 
-/// y = x W^T + b. Parameters "weight" [n_out, n_in] and, where asked for, "bias" [n_out].
+/// y = x W^T + b. Parameters "weight" [n_out, n_in], unless the source holds it packed, and, where asked for, "bias"
+/// [n_out].
 class LinearImpl : public torch::nn::Module {
  public:
   LinearImpl(ParameterSource& source, const std::string& name, int64_t n_out, int64_t n_in, bool bias);
   Tensor forward(const Tensor& x) const;
+  /// Rows of the weight, which is how an embedding reads it: [n_ids, n_in].
+  Tensor rows(const Tensor& ids) const;
 
-  Tensor weight;
-  Tensor bias;  // may be undefined
+  Tensor weight;                       // undefined where packed
+  Tensor bias;                         // may be undefined
+  std::optional<PackedMatrix> packed;  // in the place of weight
 };
 TORCH_MODULE(Linear);
 
@@ -42,8 +53,9 @@ class FusedLinear {
  private:
   std::vector<Linear> parts_;
   std::vector<int64_t> sizes_;
-  Tensor weight_;  // [sum of n_out, n_in]
-  Tensor bias_;    // may be undefined
+  Tensor weight_;                     // [sum of n_out, n_in]; undefined where packed
+  Tensor bias_;                       // may be undefined
+  std::vector<PackedMatrix> packed_;  // of all parts, or none
 };
 
 /// x / rms(x) * weight over the last dimension; the mean square is taken in float32 or better (arXiv 1910.07467).

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "nn/row_ops.h"
+
 namespace ssa {
 namespace {
 
@@ -97,9 +99,7 @@ RotaryTable RotaryEmbedding::table(const Tensor& positions, torch::ScalarType dt
 }
 
 Tensor apply_rotary(const Tensor& x, const RotaryTable& table) {
-  const int64_t half = x.size(-1) / 2;
-  const Tensor turned = torch::cat({x.slice(-1, half).neg(), x.slice(-1, 0, half)}, -1);
-  return x * table.cos + turned * table.sin;
+  return rotate_halves(x, table.cos, table.sin);
 }
 
 }  // namespace ssa

@@ -97,7 +97,8 @@ PivotBank::Level PivotBank::build_level(const ChunkView& view,
             empty.index_reduce(1, chunk, raw, "amin", /*include_self=*/false)};
   }
   const Tensor count = torch::bincount(chunk, {}, n).view({1, n, 1});
-  return {empty.index_add(1, chunk, raw) / count, {}};
+  // Summed wide, kept as keys are kept.
+  return {(empty.index_add(1, chunk, raw) / count).to(keys.scalar_type()).to(type), {}};
 }
 
 Tensor PivotBank::score_level(const Tensor& q, const Level& level) const {

@@ -118,23 +118,6 @@ std::vector<double> softmax_of_level(std::span<const double> scores) {
   return shares;
 }
 
-/// One score a gist for the whole group, from [group_size, n] scores. A NaN of any head makes the sums NaN; the maximum
-/// ignores it.
-std::vector<double> combine_heads(std::span<const double> scores, int64_t group_size, SelectBy by) {
-  const size_t n = scores.size() / static_cast<size_t>(group_size);
-  const double none = by == SelectBy::kGroupMax ? std::numeric_limits<double>::quiet_NaN() : 0.0;
-  std::vector<double> combined(n, none);
-  for (size_t head = 0; head < static_cast<size_t>(group_size); ++head) {
-    const std::span<const double> row = scores.subspan(head * n, n);
-    const std::vector<double> shares =
-        by == SelectBy::kGroupSoftmax ? softmax_of_level(row) : std::vector<double>(row.begin(), row.end());
-    for (size_t i = 0; i < n; ++i) {
-      combined[i] = by == SelectBy::kGroupMax ? std::fmax(combined[i], shares[i]) : combined[i] + shares[i];
-    }
-  }
-  return combined;
-}
-
 KeptGists unite(const KeptGists& a, const KeptGists& b) {
   KeptGists both(a.size());
   for (size_t i = 0; i < a.size(); ++i) {
@@ -186,6 +169,21 @@ void append_kept(std::vector<int64_t>& keys, const ChunkView& view, const KeptGi
 }
 
 }  // namespace
+
+std::vector<double> combine_heads(std::span<const double> scores, int64_t group_size, SelectBy by) {
+  const size_t n = scores.size() / static_cast<size_t>(group_size);
+  const double none = by == SelectBy::kGroupMax ? std::numeric_limits<double>::quiet_NaN() : 0.0;
+  std::vector<double> combined(n, none);
+  for (size_t head = 0; head < static_cast<size_t>(group_size); ++head) {
+    const std::span<const double> row = scores.subspan(head * n, n);
+    const std::vector<double> shares =
+        by == SelectBy::kGroupSoftmax ? softmax_of_level(row) : std::vector<double>(row.begin(), row.end());
+    for (size_t i = 0; i < n; ++i) {
+      combined[i] = by == SelectBy::kGroupMax ? std::fmax(combined[i], shares[i]) : combined[i] + shares[i];
+    }
+  }
+  return combined;
+}
 
 KeptGists select_gists(const GistLayout& layout,
                        const GroupScores& scores,

@@ -42,6 +42,10 @@ KeptGists select_gists(const GistLayout& layout,
                        std::span<const int64_t> top_k,  // [n_levels]
                        const SelectionOptions& options);
 
+/// One score a gist for the whole group, from [group_size, n] scores of all gists of a level. A NaN of any head makes the
+/// sums NaN; the maximum ignores it.
+std::vector<double> combine_heads(std::span<const double> scores, int64_t group_size, SelectBy by);
+
 /// Indices in the sequence of all keys that suffix token q (an index of the layout) attends, rising: the raw tokens of
 /// the kept level-0 chunks, the kept gists, the sinks (a gist among them at prefill only: `generated` false), the raw
 /// tokens that the gist mask shows q, and the suffix up to q.

@@ -1,0 +1,88 @@
+// Vectors of as many floats as the instruction set of the including file holds in a register.
+//
+// One text serves every instruction set, in the compiler's own vector types; everything is in an unnamed namespace, so
+// that each file that includes it keeps its own code (see cmake/AddKernels.cmake).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "nn/cpu/bf16.h"
+
+namespace ssa::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+inline constexpr int kLanes = 8;
+#else
+inline constexpr int kLanes = 4;
+#endif
+
+using Floats [[gnu::vector_size(4 * kLanes)]] = float;
+using Ints [[gnu::vector_size(4 * kLanes)]] = int32_t;
+using Words [[gnu::vector_size(4 * kLanes)]] = uint32_t;
+using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
+using Bytes [[gnu::vector_size(kLanes)]] = int8_t;
+
+inline Floats load(const float* from) {
+  Floats values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+
+inline Floats load(const BF16* from) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+  return reinterpret_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
+}
+
+inline void store(Floats values, float* to) { std::memcpy(to, &values, sizeof values); }
+
+/// Rounds to nearest even.
+inline void store(Floats values, BF16* to) {
+  const Words bits = reinterpret_cast<Words>(values);
+  const Words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  const Words nan = Words{} + 0x7FC0;
+  const Halves halves = __builtin_convertvector(values == values ? rounded : nan, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
+/// The first n numbers, and 0 where n < kLanes.
+template <class T>
+inline Floats load_some(const T* from, int64_t n) {
+  if (n >= kLanes) {
+    return load(from);
+  }
+  T some[kLanes] = {};
+  std::memcpy(some, from, static_cast<size_t>(n) * sizeof(T));
+  return load(some);
+}
+
+template <class T>
+inline void store_some(Floats values, T* to, int64_t n) {
+  if (n >= kLanes) {
+    return store(values, to);
+  }
+  T some[kLanes];
+  store(values, some);
+  std::memcpy(to, some, static_cast<size_t>(n) * sizeof(T));
+}
+
+/// To the nearest whole number, halves to even, for |x| < 2^22: the bits that 1.5 * 2^23 pushes out are rounded off.
+inline Ints round_to_ints(Floats x) {
+  constexpr float kShift = 0x1.8p23F;
+  return reinterpret_cast<Ints>(x + kShift) - 0x4B400000;
+}
+
+inline float sum_of(Floats values) {
+  float sum = 0;
+  for (int i = 0; i < kLanes; ++i) {
+    sum += values[i];
+  }
+  return sum;
+}
+
+}  // namespace
+}  // namespace ssa::cpu
