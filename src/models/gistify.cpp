@@ -80,7 +80,8 @@ class GistifiedCheckpoint : public Checkpoint {
   ModelConfig config_;
 };
 
-/// Rows of the vocabulary that tokens use: the tokenizer's length, or all where there is no tokenizer.
+/// Rows of the vocabulary that tokens use: the tokenizer's length, or all where there is no
+/// tokenizer.
 int64_t rows_in_use(const Checkpoint& source) {
   const Json json = source.tokenizer_json();
   const int64_t n_rows = source.config().vocab_size;
@@ -91,8 +92,12 @@ int64_t rows_in_use(const Checkpoint& source) {
   for (const char* token : kGistTokens) {
     check(!tokenizer.token_to_id(token), "this checkpoint has gist tokens already (", token, ")");
   }
-  check(tokenizer.size() <= n_rows, "the tokenizer has ", tokenizer.size(),
-        " tokens and the embedding only ", n_rows, " rows");
+  check(tokenizer.size() <= n_rows,
+        "the tokenizer has ",
+        tokenizer.size(),
+        " tokens and the embedding only ",
+        n_rows,
+        " rows");
   return tokenizer.size();
 }
 
@@ -102,7 +107,8 @@ void gistify(const Checkpoint& source,
              GistSettings settings,
              const std::filesystem::path& folder,
              const ProgressFn& progress) {
-  check(find_key(source.config().raw, "gist") == nullptr, "this checkpoint has gist settings already");
+  check(find_key(source.config().raw, "gist") == nullptr,
+        "this checkpoint has gist settings already");
   settings.token_ids.clear();
   const torch::InferenceMode inference;
   const GistifiedCheckpoint gistified(source, std::move(settings), rows_in_use(source));
