@@ -74,10 +74,12 @@ Tensor sparse_attention(
   // Rows of the flattened [n_kv_heads * n_keys, head_dim] keys.
   const Tensor head = torch::arange(n_kv_heads, indices.options()).view({1, -1, 1});
   const Tensor rows = (indices.clamp_min(0) + head * k.size(1)).flatten();
+  // Padding reads row 0: zeros in its place, for a weight of 0 times infinity is not 0.
   const auto gather = [&](const Tensor& x) {
     return x.reshape({-1, head_dim})
         .index_select(0, rows)
-        .view({n_tokens, n_kv_heads, n_chosen, head_dim});
+        .view({n_tokens, n_kv_heads, n_chosen, head_dim})
+        .masked_fill(absent.unsqueeze(3), 0.0);
   };
   const Tensor queries = q.view({n_tokens, n_kv_heads, -1, head_dim});
   const Tensor scores = torch::matmul(queries, gather(k).transpose(2, 3)).mul(scale).to(
