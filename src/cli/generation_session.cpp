@@ -135,7 +135,7 @@ void GenerationSession::report(const GenerateResult& result, int64_t n_cached) c
   const auto n_generated = static_cast<int64_t>(result.ids.size());
   const std::string kept = n_cached > 0 ? concat(" (", n_cached, " more were read before)") : "";
   log_info("prompt: ", speed(result.prompt_tokens, result.prefill_seconds), kept);
-  log_info("decode: ", speed(n_generated, result.decode_seconds), ", attention ", attention_mode_name(plan_.mode), ", ",
+  log_info("decode: ", speed(result.decode_passes, result.decode_seconds), ", attention ", attention_mode_name(plan_.mode), ", ",
            torch::toString(loaded_.model->dtype()), ", ", torch::get_num_threads(), " threads");
   if (record_.n_selections() > 0) {
     log_info("attended: ", record_.mean_attended(), " of ", static_cast<int64_t>(prompt_.ids.size()) + n_generated,

@@ -105,6 +105,7 @@ GenerateResult generate(const Tokenizer& tokenizer,
     if (static_cast<int64_t>(result.ids.size()) < options.max_new_tokens) {
       ++position;
       logits = sequence.last_logits({&token, 1}, {&position, 1}, 1);
+      ++result.decode_passes;
     }
   }
   output.finish();

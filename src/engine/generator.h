@@ -34,8 +34,8 @@ struct GenerateResult {
   FinishReason finish = FinishReason::kLength;
   int64_t prompt_tokens = 0;  // read now: without those cached
   double prefill_seconds = 0;
-  double decode_seconds =
-      0;  // of ids.size() tokens, the first one's forward pass being the prompt's
+  int64_t decode_passes = 0;  // one a token, less the first, whose pass is the prompt's
+  double decode_seconds = 0;  // of those passes
 };
 
 /// Reads `prompt` and generates. Position i of the sequence continues behind the prompt's last
