@@ -24,6 +24,7 @@ class GgufCheckpoint : public Checkpoint {
   std::vector<std::string> tensor_names() const override;
   bool has_tensor(const std::string& name) const override { return tensors_.contains(name); }
   std::vector<int64_t> tensor_shape(const std::string& name) const override;
+  DType tensor_dtype(const std::string& name) const override;
   HostTensor tensor(const std::string& name) const override;
   uint64_t tensor_bytes() const override;
   Json tokenizer_json() const override;

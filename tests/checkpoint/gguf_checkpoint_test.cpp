@@ -56,6 +56,7 @@ TEST(GgufCheckpoint, ReadsAModelOfTheGgufPackage) {
   for (const auto& item : expected.items()) {
     ASSERT_TRUE(model->has_tensor(item.key()));
     EXPECT_EQ(Json(model->tensor_shape(item.key())), item.value()["shape"]) << item.key();
+    EXPECT_EQ(model->tensor_dtype(item.key()), model->tensor(item.key()).dtype) << item.key();
     const std::vector<float> floats = as_floats(model->tensor(item.key()));
     char hash[17];
     std::snprintf(hash, sizeof hash, "%016lx", fnv1a(std::as_bytes(std::span(floats))));
