@@ -207,7 +207,10 @@ GistModel gist_model(const Json& config) {
 }
 
 GistModel gist_model(const Checkpoint& checkpoint) {
-  GistModel model = gist_model(checkpoint.config().raw);
+  GistModel model;
+  if (const Json& gist = checkpoint.config().gist; !gist.is_null()) {
+    model.settings = parse_gist_settings(gist);
+  }
   model.bos_id = checkpoint.config().bos_token_id;
   model.vocab_size = checkpoint.config().vocab_size;
   return model;

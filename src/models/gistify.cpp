@@ -22,8 +22,7 @@ class GistifiedCheckpoint : public Checkpoint {
       settings.token_ids.push_back(n_kept + i);
     }
     config_.vocab_size = n_kept + kNewRows;
-    config_.raw = to_hf_config(config_);
-    config_.raw["gist"] = to_json(settings);
+    config_.gist = to_json(settings);
   }
 
   std::string format() const override { return source_.format(); }
@@ -107,8 +106,7 @@ void gistify(const Checkpoint& source,
              GistSettings settings,
              const std::filesystem::path& folder,
              const ProgressFn& progress) {
-  check(find_key(source.config().raw, "gist") == nullptr,
-        "this checkpoint has gist settings already");
+  check(source.config().gist.is_null(), "this checkpoint has gist settings already");
   settings.token_ids.clear();
   const torch::InferenceMode inference;
   const GistifiedCheckpoint gistified(source, std::move(settings), rows_in_use(source));

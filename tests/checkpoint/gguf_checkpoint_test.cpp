@@ -149,6 +149,14 @@ TEST(GgufConfig, MissingKeysAreNamed) {
                {"'gemma3'", "llama, qwen2, qwen3, llama-nsa"});
 }
 
+TEST(GgufConfig, GistSettingsAreAnObject) {
+  for (const auto& [text, message] : {std::pair{"{\"chunk\": 8", "line 1"}, {"[8]", "object"}}) {
+    GgufHeader header = tiny_llama_header();
+    header.add_string("ssa.gist", text);
+    expect_error([&] { config_of(header); }, {"x.gguf: key 'ssa.gist': ", message});
+  }
+}
+
 TEST(GgufConfig, RefusesWhatIsNotSupported) {
   const auto refuses = [](const char* key, int64_t value, std::vector<std::string> message) {
     GgufHeader header = tiny_llama_header();
