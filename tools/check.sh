@@ -9,6 +9,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 tools/install_packages.sh tools/packages-check.txt || exit 1
 
+export OMP_WAIT_POLICY=passive  # see tests/CMakeLists.txt
 torchless=(base tokenizer checkpoint gist)
 failed=()
 

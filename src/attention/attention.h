@@ -1,5 +1,5 @@
-// How queries find their keys: the seam between models, which know projections, and the ways of attending, which know
-// caches, layouts and selections.
+// How queries find their keys: the seam between models, which know projections, and the ways of
+// attending, which know caches, layouts and selections.
 #pragma once
 
 #include <torch/torch.h>
@@ -8,7 +8,8 @@ namespace ssa {
 
 using torch::Tensor;
 
-/// One layer's projections of the tokens at hand, rotary embedding applied to q and k. All of one dtype and device.
+/// One layer's projections of the tokens at hand, rotary embedding applied to q and k. All of one
+/// dtype and device.
 struct AttentionInput {
   Tensor q;  // [n_tokens, n_heads, head_dim]
   Tensor k;  // [n_tokens, n_kv_heads, head_dim]
@@ -16,8 +17,8 @@ struct AttentionInput {
   double scale = 1.0;
 };
 
-/// What a model calls once a layer, layers in order. Implementations own or refer to the keys and values of earlier
-/// tokens. Not thread-safe: one context serves one forward pass at a time.
+/// What a model calls once a layer, layers in order. Implementations own or refer to the keys and
+/// values of earlier tokens. Not thread-safe: one context serves one forward pass at a time.
 class AttentionContext {
  public:
   virtual ~AttentionContext() = default;
@@ -25,11 +26,11 @@ class AttentionContext {
   virtual Tensor attend(int64_t layer, const AttentionInput& in) = 0;
 };
 
-/// The heads of a group share their key/value head: query head h reads key/value head h / (n_heads / n_kv_heads).
-/// Keys and values are head-major, as caches keep them.
+/// The heads of a group share their key/value head: query head h reads key/value head h / (n_heads
+/// / n_kv_heads). Keys and values are head-major, as caches keep them.
 ///
-/// Causal softmax attention over all keys: query row i stands at key index n_keys - n_tokens + i and sees keys up to and
-/// including itself. n_keys >= n_tokens.
+/// Causal softmax attention over all keys: query row i stands at key index n_keys - n_tokens + i
+/// and sees keys up to and including itself. n_keys >= n_tokens.
 Tensor dense_attention(const Tensor& q,  // [n_tokens, n_heads, head_dim]
                        const Tensor& k,  // [n_kv_heads, n_keys, head_dim]
                        const Tensor& v,  // [n_kv_heads, n_keys, head_dim]
@@ -42,11 +43,13 @@ Tensor masked_attention(const Tensor& q,     // [n_tokens, n_heads, head_dim]
                         const Tensor& mask,  // [n_tokens, n_keys] bool
                         double scale);
 
-/// Softmax attention of each query over the keys its list names, whoever chose them. A query whose list is empty gives 0.
-Tensor sparse_attention(const Tensor& q,        // [n_tokens, n_heads, head_dim]
-                        const Tensor& k,        // [n_kv_heads, n_keys, head_dim]
-                        const Tensor& v,        // [n_kv_heads, n_keys, head_dim]
-                        const Tensor& indices,  // [n_tokens, n_kv_heads, n_chosen] int64, padded with -1, each key once
-                        double scale);
+/// Softmax attention of each query over the keys its list names, whoever chose them. A query whose
+/// list is empty gives 0.
+Tensor sparse_attention(
+    const Tensor& q,        // [n_tokens, n_heads, head_dim]
+    const Tensor& k,        // [n_kv_heads, n_keys, head_dim]
+    const Tensor& v,        // [n_kv_heads, n_keys, head_dim]
+    const Tensor& indices,  // [n_tokens, n_kv_heads, n_chosen] int64, padded with -1, each key once
+    double scale);
 
 }  // namespace ssa

@@ -22,7 +22,8 @@ inline uint64_t checked_mul(uint64_t a, uint64_t b, const char* what) {
   return product;
 }
 
-/// Number of elements of a shape (1 for a scalar); throws Error naming `what` on a negative size or overflow.
+/// Number of elements of a shape (1 for a scalar); throws Error naming `what` on a negative size or
+/// overflow.
 inline uint64_t checked_numel(std::span<const int64_t> shape, const char* what) {
   uint64_t n = 1;
   for (const int64_t size : shape) {

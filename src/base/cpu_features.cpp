@@ -15,11 +15,13 @@ bool has(InstructionSet set) {
     case InstructionSet::kPortable:
       return true;
     case InstructionSet::kAvx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
     case InstructionSet::kAvx512:
-      return has(InstructionSet::kAvx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+      return has(InstructionSet::kAvx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+             __builtin_cpu_supports("avx512bf16");
   }
 #endif
   return set == InstructionSet::kPortable;
@@ -65,7 +67,8 @@ const char* instruction_set_name(InstructionSet set) {
 
 std::vector<InstructionSet> available_instruction_sets() {
   std::vector<InstructionSet> sets;
-  for (const InstructionSet set : {InstructionSet::kPortable, InstructionSet::kAvx2, InstructionSet::kAvx512}) {
+  for (const InstructionSet set :
+       {InstructionSet::kPortable, InstructionSet::kAvx2, InstructionSet::kAvx512}) {
     if (has(set)) {
       sets.push_back(set);
     }
@@ -79,7 +82,11 @@ InstructionSet instruction_set() {
 }
 
 void set_instruction_set(InstructionSet set) {
-  check(has(set), "instruction set ", instruction_set_name(set), ": this processor has ", names_of_available());
+  check(has(set),
+        "instruction set ",
+        instruction_set_name(set),
+        ": this processor has ",
+        names_of_available());
   chosen = set;
 }
 

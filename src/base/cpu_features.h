@@ -6,7 +6,8 @@
 
 namespace ssa {
 
-/// Each is a superset of the one before. Every folder of kernels has a table of functions for each of them.
+/// Each is a superset of the one before. Every folder of kernels has a table of functions for each
+/// of them.
 enum class InstructionSet {
   kPortable,  // whatever the compiler's baseline is
   kAvx2,      // AVX2, FMA, F16C
@@ -19,11 +20,13 @@ const char* instruction_set_name(InstructionSet set);
 /// Those that this processor has, least first. Never empty.
 std::vector<InstructionSet> available_instruction_sets();
 
-/// The one in use: the best available, unless set_instruction_set() or the environment variable SSA_ISA chose another.
-/// Throws Error, naming what there is, where SSA_ISA names one that is unknown or not available.
+/// The one in use: the best available, unless set_instruction_set() or the environment variable
+/// SSA_ISA chose another. Throws Error, naming what there is, where SSA_ISA names one that is
+/// unknown or not available.
 InstructionSet instruction_set();
 
-/// Chooses one for all later calls, for tests and comparisons. Not thread-safe. Throws Error where it is not available.
+/// Chooses one for all later calls, for tests and comparisons. Not thread-safe. Throws Error where
+/// it is not available.
 void set_instruction_set(InstructionSet set);
 
 }  // namespace ssa

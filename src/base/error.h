@@ -1,4 +1,5 @@
-// Errors that a caller or a file causes. Everything else that can go wrong is a bug (assert, TORCH_INTERNAL_ASSERT).
+// Errors that a caller or a file causes. Everything else that can go wrong is a bug (assert,
+// TORCH_INTERNAL_ASSERT).
 #pragma once
 
 #include <sstream>
@@ -7,8 +8,8 @@
 
 namespace ssa {
 
-/// What the user, a file or the machine got wrong: one line that names the value and the limit. The program prints it
-/// and exits with 1; the library never prints or exits.
+/// What the user, a file or the machine got wrong: one line that names the value and the limit. The
+/// program prints it and exits with 1; the library never prints or exits.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

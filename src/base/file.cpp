@@ -74,7 +74,9 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   check(written == bytes.size(), "cannot write ", path_.string(), ": ", std::strerror(errno));
 }
 
-void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+void AtomicFile::write(std::string_view text) {
+  write(std::as_bytes(std::span(text)));
+}
 
 void AtomicFile::commit() {
   const bool flushed = std::fflush(file_) == 0 && ::fsync(::fileno(file_)) == 0;

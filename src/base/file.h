@@ -10,8 +10,8 @@
 
 namespace ssa {
 
-/// A file mapped read-only. Owns the mapping; move-only; safe to read from many threads. A file of no bytes gives an
-/// empty span.
+/// A file mapped read-only. Owns the mapping; move-only; safe to read from many threads. A file of
+/// no bytes gives an empty span.
 class MappedFile {
  public:
   /// Throws Error naming the path if it cannot be opened or mapped.
@@ -30,8 +30,8 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-/// A file written under a temporary name in the target's folder and renamed by commit(); destroyed before that, it
-/// leaves nothing behind. Not thread-safe.
+/// A file written under a temporary name in the target's folder and renamed by commit(); destroyed
+/// before that, it leaves nothing behind. Not thread-safe.
 class AtomicFile {
  public:
   /// Throws Error naming the path if the temporary cannot be made.
@@ -52,7 +52,8 @@ class AtomicFile {
   std::FILE* file_ = nullptr;
 };
 
-/// Is there such a file or folder? No exception for a folder that may not be searched: opening the file reports that.
+/// Is there such a file or folder? No exception for a folder that may not be searched: opening the
+/// file reports that.
 bool is_present(const std::filesystem::path& path);
 
 /// The whole file's bytes; `-` reads standard input. Throws Error naming the path.

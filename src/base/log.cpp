@@ -8,8 +8,12 @@ namespace {
 std::atomic<LogLevel> current_level = LogLevel::kInfo;
 }  // namespace
 
-void set_log_level(LogLevel level) { current_level = level; }
-LogLevel log_level() { return current_level; }
+void set_log_level(LogLevel level) {
+  current_level = level;
+}
+LogLevel log_level() {
+  return current_level;
+}
 
 void log_line(LogLevel level, const std::string& text) {
   if (level < current_level) {

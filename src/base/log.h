@@ -1,5 +1,5 @@
-// Messages to the user's terminal (standard error), one line each. No formatting library: torch ships fmt headers that
-// clash with the system's.
+// Messages to the user's terminal (standard error), one line each. No formatting library: torch
+// ships fmt headers that clash with the system's.
 #pragma once
 
 #include <string>

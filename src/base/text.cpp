@@ -8,8 +8,8 @@
 namespace ssa {
 namespace {
 
-/// The form of a character by its first byte (Unicode 15, table 3-7): total length, and the range of the second byte;
-/// length 0 if no character starts so.
+/// The form of a character by its first byte (Unicode 15, table 3-7): total length, and the range
+/// of the second byte; length 0 if no character starts so.
 struct LeadByte {
   int length;
   unsigned char second_low, second_high;
@@ -28,8 +28,8 @@ LeadByte lead_byte(unsigned char byte) {
   return {0, 0, 0};
 }
 
-/// What stands at the start of `bytes`: how many of them belong together, and whether they are a whole character; if
-/// not, whether more bytes could make them one.
+/// What stands at the start of `bytes`: how many of them belong together, and whether they are a
+/// whole character; if not, whether more bytes could make them one.
 struct Scan {
   size_t length;
   bool valid;
@@ -155,7 +155,9 @@ char32_t next_code_point(std::string_view bytes, size_t& i) {
 }
 
 void append_utf8(std::string& out, char32_t c) {
-  const auto put = [&](char32_t byte) { out += static_cast<char>(static_cast<unsigned char>(byte)); };
+  const auto put = [&](char32_t byte) {
+    out += static_cast<char>(static_cast<unsigned char>(byte));
+  };
   if (c < 0x80) {
     put(c);
   } else if (c < 0x800) {

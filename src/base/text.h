@@ -15,14 +15,17 @@ std::string format_bytes(uint64_t bytes);
 /// The parts with `separator` between them.
 std::string join(std::span<const std::string> parts, std::string_view separator);
 
-/// The candidate with the least edit distance to `word`, or "" if none is near (more than a third of its letters off).
+/// The candidate with the least edit distance to `word`, or "" if none is near (more than a third
+/// of its letters off).
 std::string nearest_match(std::string_view word, std::span<const std::string> candidates);
 
-/// Length of the longest prefix of `bytes` that ends on a character boundary: an incomplete last character, which more
-/// bytes could still complete, is left out; bytes that are broken for good count as complete.
+/// Length of the longest prefix of `bytes` that ends on a character boundary: an incomplete last
+/// character, which more bytes could still complete, is left out; bytes that are broken for good
+/// count as complete.
 size_t complete_utf8_prefix(std::string_view bytes);
 
-/// `bytes` with every maximal broken part replaced by U+FFFD, exactly as Python's bytes.decode("utf-8", "replace").
+/// `bytes` with every maximal broken part replaced by U+FFFD, exactly as Python's
+/// bytes.decode("utf-8", "replace").
 std::string replace_invalid_utf8(std::string_view bytes);
 
 /// True if `bytes` is well-formed UTF-8 (no surrogates, no overlong forms).

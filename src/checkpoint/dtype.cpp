@@ -54,8 +54,8 @@ std::string_view dtype_name(DType dtype) {
 }
 
 DType parse_dtype(std::string_view name) {
-  const auto found =
-      std::find_if(kDTypes.begin(), kDTypes.end(), [&](const DTypeRow& r) { return r.name == name; });
+  const auto found = std::find_if(
+      kDTypes.begin(), kDTypes.end(), [&](const DTypeRow& r) { return r.name == name; });
   if (found == kDTypes.end()) {
     std::string known;
     for (const DTypeRow& type : kDTypes) {

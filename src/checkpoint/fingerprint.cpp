@@ -8,7 +8,9 @@ namespace ssa {
 
 std::string fingerprint(const Checkpoint& checkpoint) {
   uint64_t sum = 0;
-  const auto take = [&](const std::string& text) { sum = checksum(std::as_bytes(std::span(text)), sum); };
+  const auto take = [&](const std::string& text) {
+    sum = checksum(std::as_bytes(std::span(text)), sum);
+  };
   const ModelConfig& config = checkpoint.config();
   const std::string last_layer = "model.layers." + std::to_string(config.n_layers - 1) + ".";
   take(std::to_string(config.rope.theta));

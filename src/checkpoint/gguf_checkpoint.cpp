@@ -83,6 +83,10 @@ std::vector<int64_t> GgufCheckpoint::tensor_shape(const std::string& name) const
   return stored_tensor(name).shape;
 }
 
+DType GgufCheckpoint::tensor_dtype(const std::string& name) const {
+  return plain_dtype(stored_tensor(name).type).value_or(DType::kF32);
+}
+
 const GgufTensor& GgufCheckpoint::stored_tensor(const std::string& name) const {
   const auto found = tensors_.find(name);
   check(found != tensors_.end(), file_->name(), ": there is no tensor '", name, "'");

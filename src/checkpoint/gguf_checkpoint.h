@@ -24,6 +24,7 @@ class GgufCheckpoint : public Checkpoint {
   std::vector<std::string> tensor_names() const override;
   bool has_tensor(const std::string& name) const override { return tensors_.contains(name); }
   std::vector<int64_t> tensor_shape(const std::string& name) const override;
+  DType tensor_dtype(const std::string& name) const override;
   HostTensor tensor(const std::string& name) const override;
   std::optional<HostTensor> int8_blocks(const std::string& name) const override;
   uint64_t tensor_bytes() const override;
@@ -40,7 +41,9 @@ class GgufCheckpoint : public Checkpoint {
  private:
   HostTensor plain_tensor(const GgufTensor& stored) const;
   /// The same rows in Hugging Face's order. `plain` is `stored` in any form that keeps its rows.
-  HostTensor in_hf_order(const std::string& name, const GgufTensor& stored, const HostTensor& plain) const;
+  HostTensor in_hf_order(const std::string& name,
+                         const GgufTensor& stored,
+                         const HostTensor& plain) const;
 
   std::shared_ptr<const GgufFile> file_;
   ModelConfig config_;

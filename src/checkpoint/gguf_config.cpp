@@ -14,6 +14,9 @@ namespace {
 // The model's end-of-text tokens; GGUF has the tokenizer's one, which may be another.
 constexpr std::string_view kEosTokenIds = "ssa.eos_token_ids";
 
+// config.json's key "gist", as JSON.
+constexpr std::string_view kGistSettings = "ssa.gist";
+
 constexpr std::array kArchitectures = {
     Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3, Architecture::kLlamaNsa};
 
@@ -125,6 +128,14 @@ void read_nsa(const GgufModelKeys& keys, ModelConfig& config) {
   config.nsa_inference_mode = keys.string("nsa.inference_mode").value_or(config.nsa_inference_mode);
 }
 
+void read_gist(const GgufFile& file, ModelConfig& config) {
+  if (const auto text = file.string(kGistSettings)) {
+    const std::string key = concat("key '", kGistSettings, "'");
+    config.gist = parse_json(*text, key);
+    check(config.gist.is_object(), key, ": expected an object");
+  }
+}
+
 ModelConfig read_config(const GgufFile& file) {
   ModelConfig config;
   config.architecture = read_architecture(file);
@@ -138,6 +149,7 @@ ModelConfig read_config(const GgufFile& file) {
   config.rope = read_gguf_rope(file, keys, config);
   config.dtype = common_dtype(file);
   read_token_ids(file, config);
+  read_gist(file, config);
   if (config.architecture == Architecture::kLlamaNsa) {
     read_nsa(keys, config);
   }
@@ -173,6 +185,9 @@ void write_gguf_config(const ModelConfig& config, GgufHeader& header) {
   if (!config.eos_token_ids.empty()) {
     const std::vector<int32_t> ids(config.eos_token_ids.begin(), config.eos_token_ids.end());
     header.add_int32s(kEosTokenIds, ids);
+  }
+  if (!config.gist.is_null()) {
+    header.add_string(kGistSettings, dump_json(config.gist));
   }
 }
 

@@ -138,7 +138,7 @@ class GgufSaver {
 
   GgufType stored_type(const std::string& hf_name) const {
     return gguf_ != nullptr ? gguf_->stored_tensor(hf_name).type
-                            : type_of(source_.tensor(hf_name).dtype, hf_name);
+                            : type_of(source_.tensor_dtype(hf_name), hf_name);
   }
 
   GgufType target_type(const ExpectedTensor& expected) const {

@@ -200,11 +200,18 @@ void read_biases(const Json& config, ModelConfig& out) {
   out.mlp_bias = is_llama && get_or(config, "mlp_bias", false);
 }
 
+void add_gist(const ModelConfig& config, Json& out) {
+  if (!config.gist.is_null()) {
+    out["gist"] = config.gist;
+  }
+}
+
 /// The configuration it came with, in its own dialect, with what commands change brought up to
 /// date.
 Json updated_raw(const ModelConfig& config) {
   Json out = config.raw;
   out["vocab_size"] = config.vocab_size;
+  add_gist(config, out);
   if (!config.dtype || parse_config_dtype(out) == config.dtype) {
     return out;
   }
@@ -267,6 +274,9 @@ ModelConfig parse_hf_config(const Json& config, const Json& generation) {
     out.nsa_block_counts = get_or(config, "block_counts", out.nsa_block_counts);
     out.nsa_window_size = get_or(config, "window_size", out.nsa_window_size);
     out.nsa_inference_mode = get_or(config, "inference_mode", out.nsa_inference_mode);
+  }
+  if (const Json* gist = find_key(config, "gist")) {
+    out.gist = *gist;
   }
   out.raw = config;
   check_config(out);
@@ -338,6 +348,7 @@ Json to_hf_config(const ModelConfig& config) {
     out["window_size"] = config.nsa_window_size;
     out["inference_mode"] = config.nsa_inference_mode;
   }
+  add_gist(config, out);
   if (config.dtype) {
     out["torch_dtype"] = config_dtype_name(*config.dtype);
     out["dtype"] = config_dtype_name(*config.dtype);

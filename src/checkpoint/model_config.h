@@ -66,8 +66,9 @@ struct ModelConfig {
   int64_t nsa_block_counts = 16;
   int64_t nsa_window_size = 0;
   std::string nsa_inference_mode = "sparse";
-  /// The whole config.json, for keys read elsewhere ("gist") and for saving in the dialect it came
-  /// in.
+  Json gist;  // config.json's key "gist" as it stands there, which gist/ reads; null: none
+  /// The whole config.json, for keys read elsewhere and for saving in the dialect it came in; null
+  /// where the model came from another format.
   Json raw;
 };
 

@@ -36,7 +36,8 @@ Frame make_frame(const Checkpoint& checkpoint, const std::string& system) {
   if (!checkpoint.chat_template()) {
     return {{}, {{"\nAnswer:", false}}};
   }
-  const std::string marker = "[ssa:documents-and-question]";  // no white space that a template would trim
+  const std::string marker =
+      "[ssa:documents-and-question]";  // no white space that a template would trim
   Json messages = Json::array();
   if (!system.empty()) {
     messages.push_back({{"role", "system"}, {"content", system}});
@@ -66,13 +67,16 @@ std::vector<std::vector<int64_t>> encode_pieces(const GenerationSession& session
   pieces.push_back(chat ? tokenizer.encode(frame.header, {.add_special = false})
                         : tokenizer.encode("", {.add_special = true}));
   for (const std::string& document : flags.documents) {
-    pieces.push_back(tokenizer.encode(read_text(document) + "\n\n", {.add_special = false, .parse_special = false}));
+    pieces.push_back(tokenizer.encode(read_text(document) + "\n\n",
+                                      {.add_special = false, .parse_special = false}));
   }
   std::erase_if(pieces, [](const std::vector<int64_t>& piece) { return piece.empty(); });
   return pieces;
 }
 
-std::vector<int64_t> encode_question(const GenerationSession& session, const std::string& question, const Frame& frame) {
+std::vector<int64_t> encode_question(const GenerationSession& session,
+                                     const std::string& question,
+                                     const Frame& frame) {
   std::vector<TextSpan> spans = {{replace_invalid_utf8(question), true}};
   spans.insert(spans.end(), frame.ending.begin(), frame.ending.end());
   return session.tokenizer().encode(spans, {.add_special = false});
@@ -93,10 +97,12 @@ void run_ask(const AskFlags& flags) {
   const auto answer = [&](const std::string& question) {
     session.answer({pieces, encode_question(session, question, frame)});
     if (flags.show && session.layout() != nullptr) {
-      std::fputs(show_unfolding(session.record(), *session.layout(), session.tokenizer()).c_str(), stderr);
+      std::fputs(show_unfolding(session.record(), *session.layout(), session.tokenizer()).c_str(),
+                 stderr);
     }
     if (!flags.trace.empty() && session.layout() != nullptr) {
-      write_file(flags.trace, trace_unfolding(session.record(), *session.layout(), session.tokenizer()));
+      write_file(flags.trace,
+                 trace_unfolding(session.record(), *session.layout(), session.tokenizer()));
     }
   };
   if (!flags.question.empty()) {
@@ -114,7 +120,8 @@ void run_ask(const AskFlags& flags) {
 
 void choose_model(std::string& model) {
   if (model.empty()) {
-    check(std::filesystem::exists(kFetchedModel), "no model: name one with -m, or fetch one with 'make model'");
+    check(std::filesystem::exists(kFetchedModel),
+          "no model: name one with -m, or fetch one with 'make model'");
     model = kFetchedModel;
   }
 }
@@ -122,16 +129,21 @@ void choose_model(std::string& model) {
 }  // namespace
 
 void add_ask_command(CLI::App& root) {
-  CLI::App* app = root.add_subcommand("ask", "Ask about documents; without -q, questions line by line");
+  CLI::App* app =
+      root.add_subcommand("ask", "Ask about documents; without -q, questions line by line");
   const auto flags = std::make_shared<AskFlags>();
   flags->generation.predict = 256;
   app->add_option("documents", flags->documents, "Text files")->required()->type_name("DOCUMENT");
-  app->add_option("-m,--model", flags->generation.model.model,
-                  std::string("Hugging Face directory or .gguf file (default: ") + kFetchedModel + ")");
+  app->add_option(
+      "-m,--model",
+      flags->generation.model.model,
+      std::string("Hugging Face directory or .gguf file (default: ") + kFetchedModel + ")");
   add_run_flags(*app, flags->generation.model);
-  app->add_option("-q,--question", flags->question, "The question (default: lines of standard input)");
+  app->add_option(
+      "-q,--question", flags->question, "The question (default: lines of standard input)");
   app->add_option("--system", flags->system, "System message");
-  app->add_flag("--show", flags->show, "Show which chunks were unfolded, in colour, on standard error");
+  app->add_flag(
+      "--show", flags->show, "Show which chunks were unfolded, in colour, on standard error");
   app->add_option("--trace", flags->trace, "JSON file with the unfolded chunks");
   add_generation_flags(*app, flags->generation);
   app->callback([flags] {

@@ -18,10 +18,10 @@ namespace {
 constexpr std::array kGistTokens = {"<gist>", "<Gist>", "<MGist>"};
 
 constexpr std::array<std::pair<const char*, Pivot>, 5> kPivots = {{{"gist", Pivot::kGist},
-                                                                  {"mean", Pivot::kMean},
-                                                                  {"quest", Pivot::kQuest},
-                                                                  {"recent", Pivot::kRecent},
-                                                                  {"random", Pivot::kRandom}}};
+                                                                   {"mean", Pivot::kMean},
+                                                                   {"quest", Pivot::kQuest},
+                                                                   {"recent", Pivot::kRecent},
+                                                                   {"random", Pivot::kRandom}}};
 constexpr std::array<std::pair<const char*, SelectBy>, 4> kSelectBy = {
     {{"head", SelectBy::kHead},
      {"group", SelectBy::kGroupSum},
@@ -60,7 +60,8 @@ std::vector<int64_t> parse_gist_ids(const std::string& text) {
       used = 0;
     }
     if (used == 0 || used != part.size() || id < 0) {
-      throw UsageError("--gist-ids " + text + ": expected up to three token ids, such as 49152,49153,49154");
+      throw UsageError("--gist-ids " + text +
+                       ": expected up to three token ids, such as 49152,49153,49154");
     }
     ids.push_back(id);
     begin = end + 1;
@@ -92,7 +93,9 @@ void override_settings(GistSettings& settings, const AttentionFlags& flags) {
     settings.chunk = parse_chunk_sizes(flags.chunk);
   } else if (flags.ratio) {
     const auto ratio = static_cast<int64_t>(*flags.ratio);
-    check(static_cast<double>(ratio) == *flags.ratio, "--ratio ", *flags.ratio,
+    check(static_cast<double>(ratio) == *flags.ratio,
+          "--ratio ",
+          *flags.ratio,
           " alone picks a chunk size and must be whole; name one with --chunk");
     settings.chunk = settings.chunk_for_ratio(ratio);
   }
@@ -102,15 +105,16 @@ void override_settings(GistSettings& settings, const AttentionFlags& flags) {
 }
 
 bool has_gist_rows(const GistModel& model, const std::vector<int64_t>& ids) {
-  return !ids.empty() && std::all_of(ids.begin(), ids.end(),
-                                     [&](int64_t id) { return id < model.vocab_size; });
+  return !ids.empty() &&
+         std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return id < model.vocab_size; });
 }
 
 AttentionMode resolve_mode(const AttentionFlags& flags, bool has_gists) {
   if (flags.mode.empty()) {
-    return has_gists || flags.pivot.value_or("gist") != "gist" ? AttentionMode::kSsa : AttentionMode::kFull;
+    return has_gists || flags.pivot.value_or("gist") != "gist" ? AttentionMode::kSsa
+                                                               : AttentionMode::kFull;
   }
-  return flags.mode == "ssa" ? AttentionMode::kSsa
+  return flags.mode == "ssa"     ? AttentionMode::kSsa
          : flags.mode == "gists" ? AttentionMode::kGists
                                  : AttentionMode::kFull;
 }
@@ -128,7 +132,8 @@ std::string unpaged_because(const CausalLM& model) {
     return concat("head size ", config.head_dim, " is not a multiple of 8 up to 512");
   }
   if (config.n_heads / config.n_kv_heads > 64) {
-    return concat(config.n_heads / config.n_kv_heads, " query heads share a key/value head, more than 64");
+    return concat(config.n_heads / config.n_kv_heads,
+                  " query heads share a key/value head, more than 64");
   }
   return {};
 }
@@ -136,11 +141,17 @@ std::string unpaged_because(const CausalLM& model) {
 std::optional<KvType> paged_type(const AttentionFlags& flags, const CausalLM& model) {
   const KvType native = model.dtype() == torch::kBFloat16 ? KvType::kBF16 : KvType::kF32;
   const KvType wanted = parse_kv_type(flags.kv_dtype).value_or(native);
-  const std::string obstacle = flags.kernels == "reference" ? "--kernels reference keeps the model's" : unpaged_because(model);
+  const std::string obstacle = flags.kernels == "reference"
+                                   ? "--kernels reference keeps the model's"
+                                   : unpaged_because(model);
   if (obstacle.empty()) {
     return wanted;
   }
-  check(flags.kv_dtype == "auto" || wanted == native, "--kv-dtype ", flags.kv_dtype, ": ", obstacle,
+  check(flags.kv_dtype == "auto" || wanted == native,
+        "--kv-dtype ",
+        flags.kv_dtype,
+        ": ",
+        obstacle,
         "; own kernels serve f32, bf16 and int8 on the CPU");
   return std::nullopt;
 }
@@ -159,7 +170,9 @@ std::vector<int64_t> find_link_ids(const Tokenizer* tokenizer) {
 void refuse_links(const PromptParts& parts, const std::vector<int64_t>& links) {
   const auto check_ids = [&](const std::vector<int64_t>& ids) {
     const auto found = std::find_first_of(ids.begin(), ids.end(), links.begin(), links.end());
-    check(found == ids.end(), "the prompt holds link token ", found == ids.end() ? 0 : *found,
+    check(found == ids.end(),
+          "the prompt holds link token ",
+          found == ids.end() ? 0 : *found,
           ": link tokens (reused document caches) are not supported; use plain pieces");
   };
   std::for_each(parts.pieces.begin(), parts.pieces.end(), check_ids);
@@ -171,23 +184,32 @@ void refuse_links(const PromptParts& parts, const std::vector<int64_t>& links) {
 void add_layout_flags(CLI::App& app, AttentionFlags& flags) {
   app.add_option("--chunk", flags.chunk, "Chunk size, or sizes of each level: 8, or 4,4 (H-SSA)");
   app.add_option("--sink", flags.sink, "First tokens that all later ones see (default 3)");
-  app.add_option("--previous-chunks", flags.previous_chunks, "Chunks before the own one that stay visible raw (default 1)")
+  app.add_option("--previous-chunks",
+                 flags.previous_chunks,
+                 "Chunks before the own one that stay visible raw (default 1)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
-  app.add_flag("--plain-chunks", flags.plain_chunks, "Count tokens; do not move gists to word boundaries");
-  app.add_option("--gist-ids", flags.gist_ids,
-                 "Token ids of <gist>, <Gist>, <MGist>, where neither tokenizer nor config.json has them");
+  app.add_flag(
+      "--plain-chunks", flags.plain_chunks, "Count tokens; do not move gists to word boundaries");
+  app.add_option(
+      "--gist-ids",
+      flags.gist_ids,
+      "Token ids of <gist>, <Gist>, <MGist>, where neither tokenizer nor config.json has them");
 }
 
 void add_attention_flags(CLI::App& app, AttentionFlags& flags) {
   app.add_option("--attention", flags.mode, "How queries attend")
       ->check(CLI::IsMember({"full", "ssa", "gists"}));
   add_layout_flags(app, flags);
-  auto* ratio = app.add_option("--ratio", flags.ratio, "Unfold one of so many tokens; alone, picks the chunk size too")
+  auto* ratio = app.add_option("--ratio",
+                               flags.ratio,
+                               "Unfold one of so many tokens; alone, picks the chunk size too")
                     ->check(CLI::Range(1.0, 1e9));
-  auto* budget = app.add_option("--budget", flags.budget, "Unfold so many tokens a key/value head and step")
-                     ->check(CLI::PositiveNumber);
-  auto* mass = app.add_option("--mass", flags.mass, "Unfold the best chunks up to this share of the softmax")
-                   ->check(CLI::Range(0.0, 1.0));
+  auto* budget =
+      app.add_option("--budget", flags.budget, "Unfold so many tokens a key/value head and step")
+          ->check(CLI::PositiveNumber);
+  auto* mass =
+      app.add_option("--mass", flags.mass, "Unfold the best chunks up to this share of the softmax")
+          ->check(CLI::Range(0.0, 1.0));
   exclude_each_other({ratio, budget, mass});
   app.add_option("--pivot", flags.pivot, "What stands for a chunk in selection (default gist)")
       ->check(CLI::IsMember(names(kPivots)));
@@ -197,10 +219,14 @@ void add_attention_flags(CLI::App& app, AttentionFlags& flags) {
   app.add_option("--dense-below", flags.dense_below, "Full attention for prompts shorter than this")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--kv-dtype", flags.kv_dtype, "Number type of keys and values in the cache (auto: the model's)")
+  app.add_option("--kv-dtype",
+                 flags.kv_dtype,
+                 "Number type of keys and values in the cache (auto: the model's)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();
-  app.add_option("--kernels", flags.kernels, "auto: own kernels where there are any; reference: plain LibTorch")
+  app.add_option("--kernels",
+                 flags.kernels,
+                 "auto: own kernels where there are any; reference: plain LibTorch")
       ->check(CLI::IsMember({"auto", "reference"}))
       ->capture_default_str();
 }
@@ -240,7 +266,8 @@ GistModel gist_model(const Json& config) {
   if (const Json* gist = find_key(config, "gist")) {
     model.settings = parse_gist_settings(*gist);
   }
-  if (const Json* bos = find_key(config, "bos_token_id"); bos != nullptr && bos->is_number_integer()) {
+  if (const Json* bos = find_key(config, "bos_token_id");
+      bos != nullptr && bos->is_number_integer()) {
     model.bos_id = bos->get<int64_t>();
   }
   model.vocab_size = get_or<int64_t>(config, "vocab_size", 0);
@@ -248,7 +275,10 @@ GistModel gist_model(const Json& config) {
 }
 
 GistModel gist_model(const Checkpoint& checkpoint) {
-  GistModel model = gist_model(checkpoint.config().raw);
+  GistModel model;
+  if (const Json& gist = checkpoint.config().gist; !gist.is_null()) {
+    model.settings = parse_gist_settings(gist);
+  }
   model.bos_id = checkpoint.config().bos_token_id;
   model.vocab_size = checkpoint.config().vocab_size;
   return model;
@@ -264,10 +294,12 @@ GistPlan::GistPlan(const AttentionFlags& flags, const GistModel& model, const To
   override_settings(settings_, flags);
   if (settings_.word_aware) {
     check(tokenizer != nullptr,
-          "chunks end at word boundaries, which needs the model's tokenizer.json; --plain-chunks does without");
-    boundaries_ = find_word_boundaries(
-        std::max(tokenizer->size(), model.vocab_size),
-        [&](int64_t id) { return tokenizer->decode({&id, 1}); });
+          "chunks end at word boundaries, which needs the model's tokenizer.json; --plain-chunks "
+          "does without");
+    boundaries_ =
+        find_word_boundaries(std::max(tokenizer->size(), model.vocab_size), [&](int64_t id) {
+          return tokenizer->decode({&id, 1});
+        });
   }
 }
 
@@ -303,14 +335,20 @@ AttentionPlan plan_attention(const AttentionFlags& flags,
   if (plan.mode == AttentionMode::kFull) {
     return plan;
   }
-  check(checkpoint.config().architecture != Architecture::kLlamaNsa, "--attention ",
-        attention_mode_name(plan.mode), ": a llama-nsa model has no gists; it supports --attention full");
+  check(checkpoint.config().architecture != Architecture::kLlamaNsa,
+        "--attention ",
+        attention_mode_name(plan.mode),
+        ": a llama-nsa model has no gists; it supports --attention full");
   plan.options.selection = selection_options(flags);
   plan.options.unfold = plan.mode == AttentionMode::kSsa;
   plan.options.has_gists = has_gists;
-  const bool pivot_without_gists = plan.options.unfold && plan.options.selection.pivot != Pivot::kGist;
-  check(has_gists || pivot_without_gists, "--attention ", attention_mode_name(plan.mode),
-        ": this checkpoint has no gist tokens; --attention ssa --pivot mean, quest or recent does without them, and "
+  const bool pivot_without_gists =
+      plan.options.unfold && plan.options.selection.pivot != Pivot::kGist;
+  check(has_gists || pivot_without_gists,
+        "--attention ",
+        attention_mode_name(plan.mode),
+        ": this checkpoint has no gist tokens; --attention ssa --pivot mean, quest or recent does "
+        "without them, and "
         "'ssa gistify' adds them (to be trained)");
   plan.gists.emplace(flags, model, tokenizer);
   plan.options.rule = plan.gists->mask_rule();
@@ -336,17 +374,26 @@ LaidPrompt lay_prompt(const AttentionPlan& plan, const PromptParts& parts) {
   return prompt;
 }
 
-std::unique_ptr<SequenceAttention> make_attention(
-    const AttentionPlan& plan, const CausalLM& model, const LaidPrompt& prompt, int64_t n_prompt, int64_t capacity) {
-  const auto cache = [&] { return KvCache(model.config(), model.dtype(), model.device(), capacity); };
-  const auto paged_cache = [&](int n_levels) { return make_paged_cache(model.config(), *plan.paged, n_levels); };
+std::unique_ptr<SequenceAttention> make_attention(const AttentionPlan& plan,
+                                                  const CausalLM& model,
+                                                  const LaidPrompt& prompt,
+                                                  int64_t n_prompt,
+                                                  int64_t capacity) {
+  const auto cache = [&] {
+    return KvCache(model.config(), model.dtype(), model.device(), capacity);
+  };
+  const auto paged_cache = [&](int n_levels) {
+    return make_paged_cache(model.config(), *plan.paged, n_levels);
+  };
   if (!prompt.layout) {
-    return plan.paged ? std::unique_ptr<SequenceAttention>(std::make_unique<PagedFullAttention>(paged_cache(0)))
+    return plan.paged ? std::unique_ptr<SequenceAttention>(
+                            std::make_unique<PagedFullAttention>(paged_cache(0)))
                       : std::make_unique<FullAttention>(cache());
   }
   const bool has_gists = plan.options.has_gists;
   const int64_t n_layout =
-      has_gists ? n_prompt : prompt.layout->n_tokens() - static_cast<int64_t>(prompt.ids.size()) + n_prompt;
+      has_gists ? n_prompt
+                : prompt.layout->n_tokens() - static_cast<int64_t>(prompt.ids.size()) + n_prompt;
   GistLayout layout = truncate_suffix(*prompt.layout, n_layout);
   const int n_levels = has_gists ? layout.n_levels() : 0;
   return plan.paged ? std::unique_ptr<SequenceAttention>(std::make_unique<PagedGistAttention>(
@@ -360,17 +407,28 @@ void check_cache_memory(const AttentionPlan& plan, const CausalLM& model, int64_
   }
   const ModelConfig& config = model.config();
   const auto bytes = [&](int64_t n) {
-    return plan.paged ? PagedKvCache::bytes({*plan.paged, config.n_layers, config.n_kv_heads, config.head_dim, 0}, n)
-                      : KvCache::bytes(config, model.dtype(), n);
+    return plan.paged
+               ? PagedKvCache::bytes(
+                     {*plan.paged, config.n_layers, config.n_kv_heads, config.head_dim, 0}, n)
+               : KvCache::bytes(config, model.dtype(), n);
   };
   const uint64_t needed = bytes(n_tokens), available = available_memory_bytes();
-  check(needed <= available, "keys and values of ", n_tokens, " tokens need ", format_bytes(needed), ", and ",
-        format_bytes(available), " of memory are available, enough for ", available / bytes(1),
+  check(needed <= available,
+        "keys and values of ",
+        n_tokens,
+        " tokens need ",
+        format_bytes(needed),
+        ", and ",
+        format_bytes(available),
+        " of memory are available, enough for ",
+        available / bytes(1),
         " tokens; lower --ctx-size or --predict, or take --kv-dtype int8");
 }
 
 std::string describe_cache(const AttentionPlan& plan, const CausalLM& model) {
-  return plan.paged ? concat(kv_type_name(*plan.paged), " keys and values, ", instruction_set_name(instruction_set()),
+  return plan.paged ? concat(kv_type_name(*plan.paged),
+                             " keys and values, ",
+                             instruction_set_name(instruction_set()),
                              " kernels")
                     : concat(torch::toString(model.dtype()), " keys and values, LibTorch kernels");
 }

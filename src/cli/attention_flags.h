@@ -14,7 +14,8 @@
 namespace ssa {
 
 struct AttentionFlags {
-  std::string mode;  // full, ssa, gists; empty: ssa where the checkpoint has gists or a pivot is named, else full
+  std::string mode;  // full, ssa, gists; empty: ssa where the checkpoint has gists or a pivot is
+                     // named, else full
   std::string chunk;
   std::optional<double> ratio;
   std::optional<int64_t> budget;
@@ -31,7 +32,8 @@ struct AttentionFlags {
 
 /// Adds --chunk, --sink, --previous-chunks, --plain-chunks and --gist-ids.
 void add_layout_flags(CLI::App& app, AttentionFlags& flags);
-/// Adds those and --attention, --ratio, --budget, --mass, --pivot, --select, --dense-below, --kv-dtype and --kernels.
+/// Adds those and --attention, --ratio, --budget, --mass, --pivot, --select, --dense-below,
+/// --kv-dtype and --kernels.
 void add_attention_flags(CLI::App& app, AttentionFlags& flags);
 
 /// What a prompt is made of: pieces that are gisted one by one, and a raw suffix.
@@ -58,13 +60,15 @@ struct GistModel {
 GistModel gist_model(const Json& config);
 GistModel gist_model(const Checkpoint& checkpoint);
 
-/// How gists are laid for one checkpoint: its settings under the flags, and its tokenizer's word boundaries.
+/// How gists are laid for one checkpoint: its settings under the flags, and its tokenizer's word
+/// boundaries.
 class GistPlan {
  public:
   /// `tokenizer` may be null. Throws Error for flags that the checkpoint cannot follow.
   GistPlan(const AttentionFlags& flags, const GistModel& model, const Tokenizer* tokenizer);
 
-  /// Neither tokenizer nor config.json nor --gist-ids name the gist tokens: layouts only mark where chunks end.
+  /// Neither tokenizer nor config.json nor --gist-ids name the gist tokens: layouts only mark where
+  /// chunks end.
   bool marks_only() const { return marks_only_; }
 
   const GistSettings& settings() const { return settings_; }
@@ -73,23 +77,27 @@ class GistPlan {
   /// Ids that hold their gists already, raw suffix behind them.
   GistLayout parse(const PromptParts& parts) const;
   /// Null where chunks are plain.
-  const WordBoundaries* word_boundaries() const { return settings_.word_aware ? &boundaries_ : nullptr; }
+  const WordBoundaries* word_boundaries() const {
+    return settings_.word_aware ? &boundaries_ : nullptr;
+  }
   MaskRule mask_rule() const { return {settings_.sink, settings_.previous_chunks}; }
 
  private:
   GistSettings settings_;
   std::optional<int64_t> bos_id_;
-  WordBoundaries boundaries_;       // empty where chunks are plain
+  WordBoundaries boundaries_;      // empty where chunks are plain
   std::vector<int64_t> link_ids_;  // <link1> ..., where the tokenizer has them
   bool marks_only_ = false;
 };
 
-/// Everything about attention for one command: the mode, and where it is not full the plan and the options.
+/// Everything about attention for one command: the mode, and where it is not full the plan and the
+/// options.
 struct AttentionPlan {
   AttentionMode mode = AttentionMode::kFull;
   std::optional<GistPlan> gists;  // absent in full mode
   GistAttentionOptions options;
-  /// Number type of a paged cache with kernels of our own; absent where LibTorch keeps keys and values and attends.
+  /// Number type of a paged cache with kernels of our own; absent where LibTorch keeps keys and
+  /// values and attends.
   std::optional<KvType> paged;
 };
 
@@ -107,11 +115,14 @@ struct LaidPrompt {
 LaidPrompt lay_prompt(const AttentionPlan& plan, const PromptParts& parts);
 
 /// The attention of a sequence whose first n_prompt tokens are the prompt. `capacity` in tokens.
-std::unique_ptr<SequenceAttention> make_attention(
-    const AttentionPlan& plan, const CausalLM& model, const LaidPrompt& prompt, int64_t n_prompt, int64_t capacity);
+std::unique_ptr<SequenceAttention> make_attention(const AttentionPlan& plan,
+                                                  const CausalLM& model,
+                                                  const LaidPrompt& prompt,
+                                                  int64_t n_prompt,
+                                                  int64_t capacity);
 
-/// Throws Error if the keys and values of so many tokens do not fit into memory, saying how much they need and how many
-/// tokens would fit.
+/// Throws Error if the keys and values of so many tokens do not fit into memory, saying how much
+/// they need and how many tokens would fit.
 void check_cache_memory(const AttentionPlan& plan, const CausalLM& model, int64_t n_tokens);
 /// "bf16 keys and values, avx512 kernels".
 std::string describe_cache(const AttentionPlan& plan, const CausalLM& model);

@@ -1,4 +1,5 @@
-// ssa bench: prompt and generation speed at given depths, in llama-bench's form, and one layer's attention alone.
+// ssa bench: prompt and generation speed at given depths, in llama-bench's form, and one layer's
+// attention alone.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -65,8 +66,10 @@ std::vector<int64_t> random_tokens(int64_t n, int64_t vocab_size, uint64_t salt)
 class ModelBench {
  public:
   explicit ModelBench(const BenchFlags& flags)
-      : flags_(flags), loaded_(load(flags.model)), plan_(plan_attention(with_plain_chunks(flags), *loaded_.checkpoint,
-                                                                        *loaded_.model, nullptr)) {}
+      : flags_(flags),
+        loaded_(load(flags.model)),
+        plan_(plan_attention(
+            with_plain_chunks(flags), *loaded_.checkpoint, *loaded_.model, nullptr)) {}
 
   void run(BenchTable& table) {
     const torch::InferenceMode inference;
@@ -104,12 +107,17 @@ class ModelBench {
     const auto size = static_cast<size_t>(n);
     if (flags_.fill == "read") {
       ProgressBar bar("reading");
-      sequence.advance(std::span(prompt.ids).first(size), std::span(prompt.positions).first(size), flags_.batch_size, {},
+      sequence.advance(std::span(prompt.ids).first(size),
+                       std::span(prompt.positions).first(size),
+                       flags_.batch_size,
+                       {},
                        bar.callback());
       return;
     }
     auto* paged = dynamic_cast<PagedSequence*>(&sequence.attention());
-    check(paged != nullptr, "--fill random needs own kernels' cache: f32 or bf16 on the CPU, not --kernels reference");
+    check(
+        paged != nullptr,
+        "--fill random needs own kernels' cache: f32 or bf16 on the CPU, not --kernels reference");
     paged->fill_random(n);
     sequence.resume(n);
   }
@@ -118,20 +126,26 @@ class ModelBench {
     const bool reads = kind == "pp";
     const LaidPrompt prompt = prompt_of(depth + (reads ? n : 0));
     const auto n_all = static_cast<int64_t>(prompt.ids.size());
-    // The tokens in front of the timed ones: in the laid prompt those that its first `depth` raw tokens make.
-    const int64_t n_before = reads ? (prompt.layout && plan_.options.has_gists ? laid_length(*prompt.layout, depth) : depth)
-                                   : n_all;
+    // The tokens in front of the timed ones: in the laid prompt those that its first `depth` raw
+    // tokens make.
+    const int64_t n_before =
+        reads ? (prompt.layout && plan_.options.has_gists ? laid_length(*prompt.layout, depth)
+                                                          : depth)
+              : n_all;
     check_cache_memory(plan_, model(), n_all + n);
     Sequence sequence(model(), make_attention(plan_, model(), prompt, n_all, n_all + n));
     fill(sequence, prompt, n_before);
     const std::vector<int64_t> generated = random_tokens(n, model().config().vocab_size, 2);
-    const std::vector<int64_t> positions = consecutive_positions(prompt.positions.empty() ? 0 : prompt.positions.back() + 1, n);
+    const std::vector<int64_t> positions =
+        consecutive_positions(prompt.positions.empty() ? 0 : prompt.positions.back() + 1, n);
     std::vector<double> speeds;
     for (int i = -1; i < flags_.repetitions; ++i) {  // the first warms up
       const auto start = std::chrono::steady_clock::now();
       if (reads) {
         const auto rest = static_cast<size_t>(n_before);
-        sequence.last_logits(std::span(prompt.ids).subspan(rest), std::span(prompt.positions).subspan(rest), flags_.batch_size);
+        sequence.last_logits(std::span(prompt.ids).subspan(rest),
+                             std::span(prompt.positions).subspan(rest),
+                             flags_.batch_size);
       } else {
         for (size_t t = 0; t < generated.size(); ++t) {
           sequence.last_logits({&generated[t], 1}, {&positions[t], 1}, 1);
@@ -154,28 +168,35 @@ class ModelBench {
 
   static int64_t laid_length(const GistLayout& layout, int64_t n_raw) {
     int64_t t = 0;
-    while (t < layout.n_tokens() && (layout.raw_before(t) < n_raw || layout.levels()[static_cast<size_t>(t)] != kRawLevel)) {
+    while (t < layout.n_tokens() &&
+           (layout.raw_before(t) < n_raw || layout.levels()[static_cast<size_t>(t)] != kRawLevel)) {
       ++t;
     }
     return t;
   }
 
-  void add_row(BenchTable& table, const std::string& kind, int64_t n, int64_t depth, const std::vector<double>& speeds,
+  void add_row(BenchTable& table,
+               const std::string& kind,
+               int64_t n,
+               int64_t depth,
+               const std::vector<double>& speeds,
                Sequence& sequence) {
     const auto [mean, deviation] = spread_of(speeds);
-    const std::string test = kind + std::to_string(n) + (depth > 0 ? " @ d" + std::to_string(depth) : "") +
+    const std::string test = kind + std::to_string(n) +
+                             (depth > 0 ? " @ d" + std::to_string(depth) : "") +
                              (depth > 0 && flags_.fill == "random" ? " (random fill)" : "");
-    Json row = {{"model", loaded_.checkpoint->format() + " " + flags_.model.model},
-                {"params", parameter_count(model().config())},
-                {"attention", attention_mode_name(plan_.mode)},
-                {"kernels", describe_cache(plan_, model())},
-                {"weights", flags_.model.weights == "int8" ? "int8" : torch::toString(model().dtype())},
-                {"threads", torch::get_num_threads()},
-                {"test", test},
-                {"t/s", mean},
-                {"stddev", deviation},
-                {"median", median(speeds)},
-                {"peak_rss", peak_resident_bytes()}};
+    Json row = {
+        {"model", loaded_.checkpoint->format() + " " + flags_.model.model},
+        {"params", parameter_count(model().config())},
+        {"attention", attention_mode_name(plan_.mode)},
+        {"kernels", describe_cache(plan_, model())},
+        {"weights", flags_.model.weights == "int8" ? "int8" : torch::toString(model().dtype())},
+        {"threads", torch::get_num_threads()},
+        {"test", test},
+        {"t/s", mean},
+        {"stddev", deviation},
+        {"median", median(speeds)},
+        {"peak_rss", peak_resident_bytes()}};
     if (const auto* paged = dynamic_cast<PagedSequence*>(&sequence.attention())) {
       const KvBytes bytes = paged->bytes();
       row["kv_raw"] = bytes.raw;
@@ -195,15 +216,17 @@ AttentionBenchOptions attention_options(const BenchFlags& flags) {
   AttentionBenchOptions options;
   long long heads = 0, kv_heads = 0, head_dim = 0;
   const int read = std::sscanf(flags.heads.c_str(), "%lld/%lld/%lld", &heads, &kv_heads, &head_dim);
-  if (read != 3 || heads <= 0 || kv_heads <= 0 || heads % kv_heads != 0 || head_dim <= 0 || head_dim % 8 != 0 ||
-      head_dim > 512 || heads / kv_heads > 64) {
-    throw UsageError("--heads " + flags.heads + ": expected query heads/key-value heads/head size, such as 28/4/128");
+  if (read != 3 || heads <= 0 || kv_heads <= 0 || heads % kv_heads != 0 || head_dim <= 0 ||
+      head_dim % 8 != 0 || head_dim > 512 || heads / kv_heads > 64) {
+    throw UsageError("--heads " + flags.heads +
+                     ": expected query heads/key-value heads/head size, such as 28/4/128");
   }
   options.n_heads = heads;
   options.n_kv_heads = kv_heads;
   options.head_dim = head_dim;
   options.type = parse_kv_type(flags.attention.kv_dtype).value_or(KvType::kBF16);
-  options.chunk = flags.attention.chunk.empty() ? ChunkSizes{8} : parse_chunk_sizes(flags.attention.chunk);
+  options.chunk =
+      flags.attention.chunk.empty() ? ChunkSizes{8} : parse_chunk_sizes(flags.attention.chunk);
   options.selection = selection_options(flags.attention);
   options.repetitions = std::max(flags.repetitions, 20);
   return options;
@@ -215,23 +238,25 @@ void run_attention_only(const BenchFlags& flags, BenchTable& table) {
   }
   AttentionBenchOptions options = attention_options(flags);
   const double bandwidth = measure_read_bandwidth();
-  const auto add = [&](const std::string& test, const AttentionTiming& timing, double dense_seconds) {
-    table.add({{"heads", flags.heads},
-               {"kv", kv_type_name(options.type)},
-               {"kernels", instruction_set_name(instruction_set())},
-               {"threads", torch::get_num_threads()},
-               {"test", test},
-               {"chunk", format_chunk_sizes(options.chunk)},
-               {"us", timing.seconds * 1e6},
-               {"spread", timing.spread},
-               {"x dense", dense_seconds / timing.seconds},
-               {"keys_scored", timing.keys_scored},
-               {"keys_read", timing.keys_read},
-               {"bytes", timing.bytes_read},
-               {"layers", timing.n_layers},
-               {"GB/s", static_cast<double>(timing.bytes_read) / timing.seconds / 1e9},
-               {"of bandwidth", static_cast<double>(timing.bytes_read) / timing.seconds / bandwidth}});
-  };
+  const auto add =
+      [&](const std::string& test, const AttentionTiming& timing, double dense_seconds) {
+        table.add({{"heads", flags.heads},
+                   {"kv", kv_type_name(options.type)},
+                   {"kernels", instruction_set_name(instruction_set())},
+                   {"threads", torch::get_num_threads()},
+                   {"test", test},
+                   {"chunk", format_chunk_sizes(options.chunk)},
+                   {"us", timing.seconds * 1e6},
+                   {"spread", timing.spread},
+                   {"x dense", dense_seconds / timing.seconds},
+                   {"keys_scored", timing.keys_scored},
+                   {"keys_read", timing.keys_read},
+                   {"bytes", timing.bytes_read},
+                   {"layers", timing.n_layers},
+                   {"GB/s", static_cast<double>(timing.bytes_read) / timing.seconds / 1e9},
+                   {"of bandwidth",
+                    static_cast<double>(timing.bytes_read) / timing.seconds / bandwidth}});
+      };
   log_info("read bandwidth: ", bandwidth / 1e9, " GB/s");
   for (const int64_t depth : flags.depths) {
     options.n_raw = std::max<int64_t>(depth, 1);
@@ -268,8 +293,10 @@ void add_bench_command(CLI::App& root) {
   add_model_option(*app, flags->model.model)->required(false);
   add_run_flags(*app, flags->model);
   add_attention_flags(*app, flags->attention);
-  app->add_option("-p,--n-prompt", flags->n_prompt, "Tokens to read, a comma list (0: do not)")->delimiter(',');
-  app->add_option("-n,--n-gen", flags->n_predict, "Tokens to generate, a comma list (0: do not)")->delimiter(',');
+  app->add_option("-p,--n-prompt", flags->n_prompt, "Tokens to read, a comma list (0: do not)")
+      ->delimiter(',');
+  app->add_option("-n,--n-gen", flags->n_predict, "Tokens to generate, a comma list (0: do not)")
+      ->delimiter(',');
   app->add_option("-d,--n-depth", flags->depths, "Tokens in the cache beforehand, a comma list")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber);
@@ -282,11 +309,15 @@ void add_bench_command(CLI::App& root) {
   app->add_option("-o,--output", flags->output, "Form of the table")
       ->check(CLI::IsMember({"md", "csv", "json"}))
       ->capture_default_str();
-  app->add_option("--fill", flags->fill, "How the cache is filled to its depth: read tokens, or random numbers")
+  app->add_option("--fill",
+                  flags->fill,
+                  "How the cache is filled to its depth: read tokens, or random numbers")
       ->check(CLI::IsMember({"read", "random"}))
       ->capture_default_str();
-  app->add_flag("--attention-only", flags->attention_only, "Time one layer's attention, without a model");
-  app->add_option("--heads", flags->heads, "Of --attention-only: query heads/key-value heads/head size")
+  app->add_flag(
+      "--attention-only", flags->attention_only, "Time one layer's attention, without a model");
+  app->add_option(
+         "--heads", flags->heads, "Of --attention-only: query heads/key-value heads/head size")
       ->capture_default_str();
   app->callback([flags] { run_bench(*flags); });
 }

@@ -9,12 +9,15 @@ namespace {
 std::string number(double value) {
   char text[64];
   const double size = std::fabs(value);
-  std::snprintf(text, sizeof text, size >= 100 || value == std::floor(value) ? "%.0f" : "%.3g", value);
+  std::snprintf(
+      text, sizeof text, size >= 100 || value == std::floor(value) ? "%.0f" : "%.3g", value);
   return text;
 }
 
 std::string cell(const Json& value) {
-  return value.is_string() ? value.get<std::string>() : value.is_number_float() ? number(value.get<double>()) : value.dump();
+  return value.is_string()         ? value.get<std::string>()
+         : value.is_number_float() ? number(value.get<double>())
+                                   : value.dump();
 }
 
 /// Quoted where CSV asks for it.

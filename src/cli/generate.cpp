@@ -19,7 +19,8 @@ struct GenerateFlags {
 std::vector<int64_t> encode_prompt(const GenerationSession& session, const PromptFlags& flags) {
   const std::string text = read_prompt(flags);
   if (!flags.chat) {
-    return session.tokenizer().encode(text, {.add_special = true, .parse_special = flags.parse_special});
+    return session.tokenizer().encode(text,
+                                      {.add_special = true, .parse_special = flags.parse_special});
   }
   Json messages = Json::array();
   if (!flags.system.empty()) {
@@ -37,7 +38,8 @@ std::vector<int64_t> encode_prompt(const GenerationSession& session, const Promp
 std::vector<int64_t> encode_suffix(const GenerationSession& session, const GenerateFlags& flags) {
   const std::string text = flags.suffix.starts_with("@") ? read_text(flags.suffix.substr(1))
                                                          : replace_invalid_utf8(flags.suffix);
-  return session.tokenizer().encode(text, {.add_special = false, .parse_special = flags.prompt.parse_special});
+  return session.tokenizer().encode(
+      text, {.add_special = false, .parse_special = flags.prompt.parse_special});
 }
 
 void run_generate(const GenerateFlags& flags) {
@@ -48,11 +50,13 @@ void run_generate(const GenerateFlags& flags) {
 }  // namespace
 
 void add_generate_command(CLI::App& root) {
-  CLI::App* app = root.add_subcommand("generate", "Continue a prompt, or answer a message (--chat)");
+  CLI::App* app =
+      root.add_subcommand("generate", "Continue a prompt, or answer a message (--chat)");
   const auto flags = std::make_shared<GenerateFlags>();
   add_model_flags(*app, flags->generation.model);
   add_prompt_flags(*app, flags->prompt);
-  app->add_option("--suffix", flags->suffix, "TEXT or @FILE behind the prompt that stays raw: the question");
+  app->add_option(
+      "--suffix", flags->suffix, "TEXT or @FILE behind the prompt that stays raw: the question");
   add_generation_flags(*app, flags->generation);
   app->callback([flags] { run_generate(*flags); });
 }

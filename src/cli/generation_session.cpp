@@ -21,7 +21,8 @@ void add_sampling_flags(CLI::App& app, SamplingOptions& sampling) {
       ->capture_default_str();
   app.add_option("--top-k", sampling.top_k, "Sample from the k most likely tokens (0: all)")
       ->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "Sample from the most likely tokens that reach this mass")
+  app.add_option(
+         "--top-p", sampling.top_p, "Sample from the most likely tokens that reach this mass")
       ->capture_default_str();
   app.add_option("--min-p", sampling.min_p, "Drop tokens below this share of the likeliest one")
       ->capture_default_str();
@@ -33,14 +34,22 @@ void add_sampling_flags(CLI::App& app, SamplingOptions& sampling) {
 std::string speed(int64_t n_tokens, double seconds) {
   char text[64];
   const double rate = seconds > 0 ? static_cast<double>(n_tokens) / seconds : 0.0;
-  std::snprintf(text, sizeof text, "%lld tokens, %.2f s, %.1f tokens/s", static_cast<long long>(n_tokens), seconds, rate);
+  std::snprintf(text,
+                sizeof text,
+                "%lld tokens, %.2f s, %.1f tokens/s",
+                static_cast<long long>(n_tokens),
+                seconds,
+                rate);
   return text;
 }
 
 /// Tokens of the sequence that stay when only the suffix changes.
-int64_t shared_tokens(const AttentionPlan& plan, const LaidPrompt& prompt, const PromptParts& parts) {
+int64_t shared_tokens(const AttentionPlan& plan,
+                      const LaidPrompt& prompt,
+                      const PromptParts& parts) {
   const bool laid = prompt.layout && plan.options.has_gists;
-  return laid ? prompt.layout->prefix_end() : parts.n_tokens() - static_cast<int64_t>(parts.suffix.size());
+  return laid ? prompt.layout->prefix_end()
+              : parts.n_tokens() - static_cast<int64_t>(parts.suffix.size());
 }
 
 }  // namespace
@@ -48,7 +57,8 @@ int64_t shared_tokens(const AttentionPlan& plan, const LaidPrompt& prompt, const
 void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
   add_attention_flags(app, flags.attention);
   add_sampling_flags(app, flags.sampling);
-  app.add_option("-n,--predict", flags.predict, "Tokens to generate (-1: until the context is full)")
+  app.add_option(
+         "-n,--predict", flags.predict, "Tokens to generate (-1: until the context is full)")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
       ->capture_default_str();
   app.add_option("-c,--ctx-size", flags.ctx_size, "Context in tokens (0: the model's positions)")
@@ -58,8 +68,10 @@ void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--stop", flags.stop, "String that ends the answer; may be repeated");
-  app.add_option("--prefix-file", flags.prefix_file,
-                 "Keys and values of the prompt up to its suffix: read from this file, written to it where there is none");
+  app.add_option("--prefix-file",
+                 flags.prefix_file,
+                 "Keys and values of the prompt up to its suffix: read from this file, written to "
+                 "it where there is none");
   app.add_flag("--close-chunks", flags.close_chunks, "Lay gists into the answer, too, as it grows");
   app.add_flag("--ignore-eos", flags.ignore_eos, "Go on behind the end-of-sequence token");
 }
@@ -68,7 +80,8 @@ GenerationSession::GenerationSession(const GenerationFlags& flags, bool records_
     : flags_(flags),
       loaded_((validate(flags.sampling), load(flags.model))),
       tokenizer_(load_tokenizer(*loaded_.checkpoint, flags.model.model)),
-      sparse_plan_(plan_attention(flags.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_)),
+      sparse_plan_(
+          plan_attention(flags.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_)),
       plan_(sparse_plan_),
       record_(records_chunks) {}
 
@@ -76,14 +89,32 @@ int64_t GenerationSession::tokens_to_predict(int64_t n_prompt) const {
   const int64_t positions = loaded_.model->config().max_position_embeddings;
   const int64_t context = flags_.ctx_size > 0 ? flags_.ctx_size : positions;
   if (context > positions) {
-    log_warning("--ctx-size ", context, " is beyond the ", positions,
+    log_warning("--ctx-size ",
+                context,
+                " is beyond the ",
+                positions,
                 " positions the model was trained on; answers may be poor");
   }
-  check(n_prompt < context, "the prompt has ", n_prompt, " tokens and the context is ", context,
-        flags_.ctx_size > 0 ? "" : " (the model's positions)", "; raise --ctx-size or shorten it");
+  check(n_prompt<context,
+                 "the prompt has ",
+                 n_prompt,
+                 " tokens and the context is ",
+                 context,
+                 flags_.ctx_size> 0
+            ? ""
+            : " (the model's positions)",
+        "; raise --ctx-size or shorten it");
   const int64_t room = context - n_prompt;
-  check(flags_.predict <= room, "the prompt has ", n_prompt, " tokens: --predict ", flags_.predict,
-        " would pass the context of ", context, "; lower it to ", room, " or raise --ctx-size");
+  check(flags_.predict <= room,
+        "the prompt has ",
+        n_prompt,
+        " tokens: --predict ",
+        flags_.predict,
+        " would pass the context of ",
+        context,
+        "; lower it to ",
+        room,
+        " or raise --ctx-size");
   return flags_.predict >= 0 ? flags_.predict : room;
 }
 
@@ -101,7 +132,8 @@ int64_t GenerationSession::begin_sequence(const PromptParts& parts, int64_t n_ne
     return kept;
   }
   pieces_ = parts.pieces;
-  auto attention = make_attention(plan_, model, prompt_, n_prompt, n_prompt + std::min(n_new, kReserve));
+  auto attention =
+      make_attention(plan_, model, prompt_, n_prompt, n_prompt + std::min(n_new, kReserve));
   if (auto* gists = dynamic_cast<ChunkedAttention*>(attention.get())) {
     gists->set_observer(&record_);
   }
@@ -109,7 +141,8 @@ int64_t GenerationSession::begin_sequence(const PromptParts& parts, int64_t n_ne
   return flags_.prefix_file.empty() ? 0 : load_prefix_file(parts);
 }
 
-PrefixState GenerationSession::prefix_state(const PromptParts& parts, const PagedKvCache& cache) const {
+PrefixState GenerationSession::prefix_state(const PromptParts& parts,
+                                            const PagedKvCache& cache) const {
   PrefixState state;
   state.model = fingerprint(*loaded_.checkpoint);
   state.shape = cache.shape();
@@ -127,11 +160,14 @@ PrefixState GenerationSession::prefix_state(const PromptParts& parts, const Page
 
 int64_t GenerationSession::load_prefix_file(const PromptParts& parts) {
   auto* paged = dynamic_cast<PagedSequence*>(&sequence_->attention());
-  check(paged != nullptr, "--prefix-file ", flags_.prefix_file,
+  check(paged != nullptr,
+        "--prefix-file ",
+        flags_.prefix_file,
         ": only own kernels' cache is kept in files; it serves f32 and bf16 models on the CPU");
   prefix_is_saved_ = is_present(flags_.prefix_file);
   if (!prefix_is_saved_) {
-    AtomicFile probe{std::filesystem::path(flags_.prefix_file)};  // that it cannot be written is no surprise at the end
+    AtomicFile probe{std::filesystem::path(
+        flags_.prefix_file)};  // that it cannot be written is no surprise at the end
     return 0;
   }
   const PrefixState state = prefix_state(parts, paged->cache());
@@ -174,11 +210,15 @@ void GenerationSession::answer(const PromptParts& parts) {
   record_.clear();
   options.n_cached = begin_sequence(parts, options.max_new_tokens);
   std::optional<ChunkCloser> closer;
-  if (auto* chunked = dynamic_cast<ChunkedAttention*>(&sequence_->attention()); chunked != nullptr && flags_.close_chunks) {
+  if (auto* chunked = dynamic_cast<ChunkedAttention*>(&sequence_->attention());
+      chunked != nullptr && flags_.close_chunks) {
     closer.emplace(*sequence_, *chunked, plan_.gists->word_boundaries());
-    options.before_token = [&](int64_t token, int64_t position) { closer->before(token, position); };
+    options.before_token = [&](int64_t token, int64_t position) {
+      closer->before(token, position);
+    };
   }
-  const GenerateResult result = generate(tokenizer_, *sequence_, prompt_.ids, prompt_.positions, options);
+  const GenerateResult result =
+      generate(tokenizer_, *sequence_, prompt_.ids, prompt_.positions, options);
   std::fputs("\n", stdout);
   std::fflush(stdout);
   if (!flags_.prefix_file.empty() && !prefix_is_saved_) {
@@ -191,10 +231,22 @@ void GenerationSession::report(const GenerateResult& result, int64_t n_cached) c
   const auto n_generated = static_cast<int64_t>(result.ids.size());
   const std::string kept = n_cached > 0 ? concat(" (", n_cached, " more were read before)") : "";
   log_info("prompt: ", speed(result.prompt_tokens, result.prefill_seconds), kept);
-  log_info("decode: ", speed(n_generated, result.decode_seconds), ", attention ", attention_mode_name(plan_.mode), ", ",
-           describe_arithmetic(flags_.model, *loaded_.model), ", ", describe_cache(plan_, *loaded_.model), ", ", torch::get_num_threads(), " threads");
+  log_info("decode: ",
+           speed(result.decode_passes, result.decode_seconds),
+           ", attention ",
+           attention_mode_name(plan_.mode),
+           ", ",
+           describe_arithmetic(flags_.model, *loaded_.model),
+           ", ",
+           describe_cache(plan_, *loaded_.model),
+           ", ",
+           torch::get_num_threads(),
+           " threads");
   if (record_.n_selections() > 0) {
-    log_info("attended: ", record_.mean_attended(), " of ", static_cast<int64_t>(prompt_.ids.size()) + n_generated,
+    log_info("attended: ",
+             record_.mean_attended(),
+             " of ",
+             static_cast<int64_t>(prompt_.ids.size()) + n_generated,
              " tokens a step and key/value head on average, where chunks are chosen");
   }
   log_info("peak memory: ", format_bytes(peak_resident_bytes()));

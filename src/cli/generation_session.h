@@ -1,4 +1,5 @@
-// What `generate` and `ask` share: flags, a loaded model, and answers to prompts that may begin alike.
+// What `generate` and `ask` share: flags, a loaded model, and answers to prompts that may begin
+// alike.
 #pragma once
 
 #include <memory>
@@ -29,11 +30,12 @@ struct GenerationFlags {
 /// Adds all but the model itself.
 void add_generation_flags(CLI::App& app, GenerationFlags& flags);
 
-/// Answers prompts, printing to standard output as text comes and speeds to standard error. A prompt whose pieces are
-/// those of the one before is read from its suffix on.
+/// Answers prompts, printing to standard output as text comes and speeds to standard error. A
+/// prompt whose pieces are those of the one before is read from its suffix on.
 class GenerationSession {
  public:
-  /// records_chunks: record() tells which chunks were unfolded, and not only how many keys were attended.
+  /// records_chunks: record() tells which chunks were unfolded, and not only how many keys were
+  /// attended.
   explicit GenerationSession(const GenerationFlags& flags, bool records_chunks = false);
 
   void answer(const PromptParts& parts);

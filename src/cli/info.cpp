@@ -62,7 +62,9 @@ Json describe(const Checkpoint& checkpoint, const InfoFlags& flags) {
           {"memory in all", weights + cache}};
 }
 
-bool is_bytes(const std::string& key) { return key.starts_with("memory") || key.starts_with("tensors"); }
+bool is_bytes(const std::string& key) {
+  return key.starts_with("memory") || key.starts_with("tensors");
+}
 
 void print_table(const Json& facts) {
   for (const auto& [key, value] : facts.items()) {
@@ -89,7 +91,8 @@ void add_info_command(CLI::App& root) {
   CLI::App* app = root.add_subcommand("info", "A checkpoint's shapes, parameters and memory needs");
   const auto flags = std::make_shared<InfoFlags>();
   add_model_flags(*app, flags->model);
-  app->add_option("-c,--ctx-size", flags->ctx_size, "Context to size memory for (0: the model's positions)")
+  app->add_option(
+         "-c,--ctx-size", flags->ctx_size, "Context to size memory for (0: the model's positions)")
       ->check(CLI::NonNegativeNumber);
   app->add_flag("--json", flags->json, "Print JSON");
   app->callback([flags] { run_info(*flags); });

@@ -37,8 +37,11 @@ LayoutModel open_model(const std::string& path) {
     model.tokenizer = load_tokenizer(*checkpoint, path);
     return model;
   }
-  const fs::path config = fs::path(path) / "config.json", tokenizer = fs::path(path) / "tokenizer.json";
-  check(fs::exists(config) || fs::exists(tokenizer), path, " holds neither config.json nor tokenizer.json");
+  const fs::path config = fs::path(path) / "config.json",
+                 tokenizer = fs::path(path) / "tokenizer.json";
+  check(fs::exists(config) || fs::exists(tokenizer),
+        path,
+        " holds neither config.json nor tokenizer.json");
   if (fs::exists(config)) {
     model.gists = gist_model(read_json_file(config));
   }
@@ -52,7 +55,10 @@ PromptParts read_parts(const LayoutFlags& flags, const LayoutModel& model) {
   if (!flags.ids_file.empty()) {
     return read_prompt_parts(flags.ids_file);
   }
-  check(model.tokenizer.has_value(), "--text needs a tokenizer.json in ", flags.model, "; --ids does without");
+  check(model.tokenizer.has_value(),
+        "--text needs a tokenizer.json in ",
+        flags.model,
+        "; --ids does without");
   return {{model.tokenizer->encode(replace_invalid_utf8(flags.text))}, {}};
 }
 
@@ -61,19 +67,24 @@ Json describe(const GistLayout& layout) {
   for (const GistChunk& chunk : list_chunks(layout)) {
     chunks.push_back({chunk.level, chunk.range.begin, chunk.range.end});
   }
-  return {{"ids", layout.ids()}, {"positions", layout.positions()}, {"levels", layout.levels()}, {"chunks", chunks}};
+  return {{"ids", layout.ids()},
+          {"positions", layout.positions()},
+          {"levels", layout.levels()},
+          {"chunks", chunks}};
 }
 
 void write_mask(const std::string& path, const GistLayout& layout, const MaskRule& rule) {
   const std::vector<uint8_t> mask = dense_mask(layout, rule);
   const int64_t n = layout.n_tokens();
-  write_safetensors(path, {{"mask", {DType::kBool, {n, n}, std::as_bytes(std::span(mask)), nullptr}}});
+  write_safetensors(path,
+                    {{"mask", {DType::kBool, {n, n}, std::as_bytes(std::span(mask)), nullptr}}});
 }
 
 void run_layout(const LayoutFlags& flags) {
   const LayoutModel model = open_model(flags.model);
   const GistPlan plan(flags.attention, model.gists, model.tokenizer ? &*model.tokenizer : nullptr);
-  check(!plan.marks_only(), flags.model, " has no gist tokens; name their ids with --gist-ids A,B,C");
+  check(
+      !plan.marks_only(), flags.model, " has no gist tokens; name their ids with --gist-ids A,B,C");
   const PromptParts parts = read_parts(flags, model);
   const GistLayout layout = flags.laid ? plan.parse(parts) : plan.lay(parts);
   if (!flags.mask_file.empty()) {
@@ -88,13 +99,17 @@ void add_layout_command(CLI::App& root) {
   CLI::App* app = root.add_subcommand("layout", "Where gists go in a sequence, as JSON");
   const auto flags = std::make_shared<LayoutFlags>();
   add_model_option(*app, flags->model);
-  auto* text = app->add_option("--text", flags->text, "Text; the tokenizer's template tokens are added");
-  auto* ids = app->add_option("--ids", flags->ids_file,
-                              "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
+  auto* text =
+      app->add_option("--text", flags->text, "Text; the tokenizer's template tokens are added");
+  auto* ids =
+      app->add_option("--ids",
+                      flags->ids_file,
+                      "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
   exclude_each_other({text, ids});
   add_layout_flags(*app, flags->attention);
   app->add_flag("--laid", flags->laid, "The ids hold their gists already");
-  app->add_option("--mask", flags->mask_file, "safetensors file for the mask: [n, n] bool, rows are queries");
+  app->add_option(
+      "--mask", flags->mask_file, "safetensors file for the mask: [n, n] bool, rows are queries");
   app->callback([flags, text, ids] {
     if (text->empty() && ids->empty()) {
       throw UsageError("ssa layout needs --text or --ids");

@@ -31,8 +31,9 @@ class LogitRows {
   LogitRows(CausalLM& model, int64_t n_tokens, bool last_only)
       : model_(model),
         first_(last_only ? n_tokens - 1 : 0),
-        logits_(torch::empty({n_tokens - first_, model.config().vocab_size},
-                             model.dtype() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32)) {}
+        logits_(
+            torch::empty({n_tokens - first_, model.config().vocab_size},
+                         model.dtype() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32)) {}
 
   void add(int64_t first, const Tensor& hidden) {
     const int64_t skipped = std::max<int64_t>(0, first_ - first);
@@ -59,7 +60,10 @@ PromptParts read_parts(const LogitsFlags& flags, const std::optional<Tokenizer>&
   if (!flags.ids_file.empty()) {
     return read_prompt_parts(flags.ids_file);
   }
-  check(tokenizer.has_value(), "--text needs a tokenizer.json in ", flags.model.model, "; --ids does without");
+  check(tokenizer.has_value(),
+        "--text needs a tokenizer.json in ",
+        flags.model.model,
+        "; --ids does without");
   return {{tokenizer->encode(replace_invalid_utf8(flags.text))}, {}};
 }
 
@@ -67,10 +71,20 @@ PromptParts read_parts(const LogitsFlags& flags, const std::optional<Tokenizer>&
 int64_t prompt_length(const LogitsFlags& flags, const LaidPrompt& prompt, bool has_gists) {
   const auto n = static_cast<int64_t>(prompt.ids.size());
   check(n > 0, "there are no tokens to compute logits for");
-  check(flags.decode_from < n, "--decode-from ", flags.decode_from, " is not below the ", n, " tokens");
+  check(flags.decode_from < n,
+        "--decode-from ",
+        flags.decode_from,
+        " is not below the ",
+        n,
+        " tokens");
   const int64_t n_prompt = flags.decode_from > 0 ? flags.decode_from : n;
   const int64_t prefix = prompt.layout && has_gists ? prompt.layout->prefix_end() : 0;
-  check(n_prompt >= prefix, "--decode-from ", flags.decode_from, " lies inside the gisted prefix of ", prefix, " tokens");
+  check(n_prompt >= prefix,
+        "--decode-from ",
+        flags.decode_from,
+        " lies inside the gisted prefix of ",
+        prefix,
+        " tokens");
   return n_prompt;
 }
 
@@ -78,7 +92,8 @@ void run_logits(const LogitsFlags& flags) {
   const LoadedModel loaded = load(flags.model);
   CausalLM& model = *loaded.model;
   const std::optional<Tokenizer> tokenizer = find_tokenizer(*loaded.checkpoint);
-  const AttentionPlan plan = plan_attention(flags.attention, *loaded.checkpoint, model, tokenizer ? &*tokenizer : nullptr);
+  const AttentionPlan plan =
+      plan_attention(flags.attention, *loaded.checkpoint, model, tokenizer ? &*tokenizer : nullptr);
   const LaidPrompt prompt = lay_prompt(plan, read_parts(flags, tokenizer));
   const auto n = static_cast<int64_t>(prompt.ids.size());
   const auto n_prompt = static_cast<size_t>(prompt_length(flags, prompt, plan.options.has_gists));
@@ -90,12 +105,14 @@ void run_logits(const LogitsFlags& flags) {
   Sequence sequence(model, make_attention(plan, model, prompt, static_cast<int64_t>(n_prompt), n));
   const std::span<const int64_t> ids(prompt.ids), positions(prompt.positions);
   ProgressBar bar("computing");
-  sequence.advance(ids.first(n_prompt), positions.first(n_prompt), flags.piece, collect, bar.callback());
+  sequence.advance(
+      ids.first(n_prompt), positions.first(n_prompt), flags.piece, collect, bar.callback());
   sequence.advance(ids.subspan(n_prompt), positions.subspan(n_prompt), 1, collect, bar.callback());
 
-  write_safetensors(flags.out, {{"ids", to_host(torch::tensor(prompt.ids))},
-                                {"positions", to_host(torch::tensor(prompt.positions))},
-                                {"logits", to_host(rows.logits())}});
+  write_safetensors(flags.out,
+                    {{"ids", to_host(torch::tensor(prompt.ids))},
+                     {"positions", to_host(torch::tensor(prompt.positions))},
+                     {"logits", to_host(rows.logits())}});
 }
 
 }  // namespace
@@ -106,21 +123,26 @@ void add_logits_command(CLI::App& root) {
   flags->model.dtype = "f32";
   flags->attention.mode = "full";
   add_model_flags(*app, flags->model);
-  auto* text = app->add_option("--text", flags->text, "Text; the tokenizer's template tokens are added");
-  auto* ids = app->add_option("--ids", flags->ids_file,
-                              "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
+  auto* text =
+      app->add_option("--text", flags->text, "Text; the tokenizer's template tokens are added");
+  auto* ids =
+      app->add_option("--ids",
+                      flags->ids_file,
+                      "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
   exclude_each_other({text, ids});
   app->add_option("--rows", flags->rows, "Which rows of logits to keep")
       ->check(CLI::IsMember({"all", "last"}))
       ->capture_default_str();
-  app->add_option("--decode-from", flags->decode_from,
+  app->add_option("--decode-from",
+                  flags->decode_from,
                   "Tokens from this index on go one by one through the cache")
       ->check(CLI::PositiveNumber);
   add_attention_flags(*app, flags->attention);
   app->add_option("-b,--batch-size", flags->piece, "Tokens a forward pass")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app->add_option("--out", flags->out, "safetensors file with ids, positions and logits")->required();
+  app->add_option("--out", flags->out, "safetensors file with ids, positions and logits")
+      ->required();
   app->callback([flags, text, ids] {
     if (text->empty() && ids->empty()) {
       throw UsageError("ssa logits needs --text or --ids");

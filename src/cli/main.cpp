@@ -1,5 +1,5 @@
-// The program `ssa`. Standard output holds results alone; all else goes to standard error. Exit codes: 0 done, 1 the
-// work failed, 2 the command line is wrong.
+// The program `ssa`. Standard output holds results alone; all else goes to standard error. Exit
+// codes: 0 done, 1 the work failed, 2 the command line is wrong.
 #include <torch/version.h>
 
 #include <algorithm>
@@ -28,7 +28,9 @@ void install_signal_handlers() {
   std::signal(SIGPIPE, SIG_DFL);  // `ssa generate ... | head` ends quietly
 }
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
 
 int report(const std::string& message, int code) {
   std::fprintf(stderr, "ssa: %s\n", message.c_str());
@@ -49,8 +51,9 @@ void check_command(const CLI::App& root, const std::string& word) {
   }
   if (!word.starts_with("-") && std::find(names.begin(), names.end(), word) == names.end()) {
     const std::string near = ssa::nearest_match(word, names);
-    throw ssa::UsageError(word + " is not a command of 'ssa'; " +
-                          (near.empty() ? "known are " + ssa::join(names, ", ") : "did you mean " + near + "?"));
+    throw ssa::UsageError(
+        word + " is not a command of 'ssa'; " +
+        (near.empty() ? "known are " + ssa::join(names, ", ") : "did you mean " + near + "?"));
   }
 }
 
@@ -87,7 +90,8 @@ int run(CLI::App& root, int argc, char** argv) {
 int main(int argc, char** argv) {
   install_signal_handlers();
   CLI::App root("Sparse attention over long contexts.", "ssa");
-  root.set_version_flag("--version", std::string("ssa " SSA_VERSION " (LibTorch ") + TORCH_VERSION + ")");
+  root.set_version_flag("--version",
+                        std::string("ssa " SSA_VERSION " (LibTorch ") + TORCH_VERSION + ")");
   root.require_subcommand(1);
   root.failure_message(CLI::FailureMessage::simple);
   ssa::add_generate_command(root);

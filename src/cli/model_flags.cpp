@@ -12,8 +12,7 @@
 namespace ssa {
 
 CLI::Option* add_model_option(CLI::App& app, std::string& model) {
-  return app
-      .add_option("model,-m,--model", model, "Hugging Face directory or .gguf file")
+  return app.add_option("model,-m,--model", model, "Hugging Face directory or .gguf file")
       ->required()
       ->type_name("MODEL");
 }
@@ -27,7 +26,9 @@ void add_run_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("--dtype", flags.dtype, "Number type of weights and arithmetic")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f64"}))
       ->capture_default_str();
-  app.add_option("--weights", flags.weights, "int8: matrices in 8 bits on the CPU, for fast decoding; auto: as --dtype")
+  app.add_option("--weights",
+                 flags.weights,
+                 "int8: matrices in 8 bits on the CPU, for fast decoding; auto: as --dtype")
       ->check(CLI::IsMember({"auto", "int8"}))
       ->capture_default_str();
   app.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str();
@@ -40,7 +41,7 @@ torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& conf
     const bool native = flags.device != "cpu" || __builtin_cpu_supports("avx512bf16");
     return config.dtype == DType::kBF16 && native ? torch::kBFloat16 : torch::kFloat32;
   }
-  return flags.dtype == "f64" ? torch::kFloat64
+  return flags.dtype == "f64"    ? torch::kFloat64
          : flags.dtype == "bf16" ? torch::kBFloat16
                                  : torch::kFloat32;
 }
@@ -51,7 +52,8 @@ WeightKind resolve_weights(const ModelFlags& flags) {
 
 std::string describe_arithmetic(const ModelFlags& flags, const CausalLM& model) {
   const char* weights = resolve_weights(flags) == WeightKind::kInt8 ? ", weights int8" : "";
-  return concat(torch::toString(model.dtype()), weights, ", ", instruction_set_name(instruction_set()));
+  return concat(
+      torch::toString(model.dtype()), weights, ", ", instruction_set_name(instruction_set()));
 }
 
 torch::Device resolve_device(const ModelFlags& flags) {
@@ -59,12 +61,20 @@ torch::Device resolve_device(const ModelFlags& flags) {
   if (!cuda && flags.device != "cpu") {
     throw UsageError("--device " + flags.device + " is not one of cpu, cuda, cuda:N");
   }
-  check(!cuda || torch::cuda::is_available(), "--device ", flags.device,
-        ": LibTorch ", TORCH_VERSION, " finds no CUDA device here");
+  check(!cuda || torch::cuda::is_available(),
+        "--device ",
+        flags.device,
+        ": LibTorch ",
+        TORCH_VERSION,
+        " finds no CUDA device here");
   try {
     const torch::Device device(flags.device);
-    check(!cuda || device.index() < static_cast<int>(torch::cuda::device_count()), "--device ",
-          flags.device, ": this machine has ", torch::cuda::device_count(), " CUDA devices");
+    check(!cuda || device.index() < static_cast<int>(torch::cuda::device_count()),
+          "--device ",
+          flags.device,
+          ": this machine has ",
+          torch::cuda::device_count(),
+          " CUDA devices");
     return device;
   } catch (const c10::Error&) {
     throw UsageError("--device " + flags.device + " is not one of cpu, cuda, cuda:N");
@@ -100,9 +110,16 @@ void check_cache_memory(const CausalLM& model, int64_t n_tokens) {
   const uint64_t needed = KvCache::bytes(model.config(), model.dtype(), n_tokens);
   const uint64_t available = available_memory_bytes();
   const uint64_t one_token = KvCache::bytes(model.config(), model.dtype(), 1);
-  check(needed <= available, "keys and values of ", n_tokens, " tokens need ", format_bytes(needed),
-        ", and ", format_bytes(available), " of memory are available, enough for ",
-        available / one_token, " tokens; lower --ctx-size or --predict");
+  check(needed <= available,
+        "keys and values of ",
+        n_tokens,
+        " tokens need ",
+        format_bytes(needed),
+        ", and ",
+        format_bytes(available),
+        " of memory are available, enough for ",
+        available / one_token,
+        " tokens; lower --ctx-size or --predict");
 }
 
 }  // namespace ssa

@@ -14,11 +14,11 @@
 namespace ssa {
 
 struct ModelFlags {
-  std::string model;           // Hugging Face directory or .gguf file
-  std::string dtype = "auto";  // f32, bf16, f64; auto: see resolve_dtype
+  std::string model;             // Hugging Face directory or .gguf file
+  std::string dtype = "auto";    // f32, bf16, f64; auto: see resolve_dtype
   std::string weights = "auto";  // int8, or auto: as dtype says
-  std::string device = "cpu";  // cpu, cuda, cuda:N
-  int threads = 0;             // 0: one a core
+  std::string device = "cpu";    // cpu, cuda, cuda:N
+  int threads = 0;               // 0: one a core
 };
 
 /// Adds the model, as an argument or by -m.
@@ -28,7 +28,8 @@ void add_run_flags(CLI::App& app, ModelFlags& flags);
 /// Adds both.
 void add_model_flags(CLI::App& app, ModelFlags& flags);
 
-/// What --dtype auto means: bf16 where the checkpoint is bf16 and the device multiplies it natively, else f32.
+/// What --dtype auto means: bf16 where the checkpoint is bf16 and the device multiplies it
+/// natively, else f32.
 torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config);
 WeightKind resolve_weights(const ModelFlags& flags);
 /// "BFloat16, weights int8, avx512": what computes, for reports.
@@ -47,7 +48,8 @@ LoadedModel load(const ModelFlags& flags);
 /// The checkpoint's tokenizer; throws Error if it has none.
 Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path);
 
-/// Throws Error if a sequence of that many tokens does not fit into memory, saying how much it needs.
+/// Throws Error if a sequence of that many tokens does not fit into memory, saying how much it
+/// needs.
 void check_cache_memory(const CausalLM& model, int64_t n_tokens);
 
 }  // namespace ssa

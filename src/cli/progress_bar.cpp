@@ -34,7 +34,9 @@ ProgressBar::~ProgressBar() {
 
 void ProgressBar::update(int64_t done, int64_t total) {
   const auto now = std::chrono::steady_clock::now();
-  const auto interval = !terminal_ ? std::chrono::milliseconds(kLineInterval) : drawn_ ? kRedraw : kFirstDraw;
+  const auto interval = !terminal_ ? std::chrono::milliseconds(kLineInterval)
+                        : drawn_   ? kRedraw
+                                   : kFirstDraw;
   if (total <= 0 || now - last_ < interval) {
     return;
   }
@@ -54,11 +56,13 @@ void ProgressBar::draw(double share) {
     log_info(label_, " ", percent);
     return;
   }
-  // label + " [" + bar + "] " + "100%", never wider than the terminal: a wrapped bar cannot be wiped.
+  // label + " [" + bar + "] " + "100%", never wider than the terminal: a wrapped bar cannot be
+  // wiped.
   const int room = terminal_width() - static_cast<int>(label_.size()) - 9;
   const int width = std::clamp(room, 0, 40);
   const auto filled = static_cast<size_t>(share * width);
-  const std::string bar = std::string(filled, '#') + std::string(static_cast<size_t>(width) - filled, '.');
+  const std::string bar =
+      std::string(filled, '#') + std::string(static_cast<size_t>(width) - filled, '.');
   std::fprintf(stderr, "\r%s [%s] %s\x1b[K", label_.c_str(), bar.c_str(), percent);
 }
 

@@ -13,10 +13,17 @@ constexpr const char* kForms =
     "{\"pieces\": [[...], ...], \"suffix\": [...]}";
 
 std::vector<int64_t> parse_ids(const Json& list, const std::string& where) {
-  check(list.is_array(), where, ": expected a list of token ids, got ", dump_json(list).substr(0, 40));
+  check(list.is_array(),
+        where,
+        ": expected a list of token ids, got ",
+        dump_json(list).substr(0, 40));
   std::vector<int64_t> ids;
   for (const Json& id : list) {
-    check(id.is_number_integer(), where, ": token id ", dump_json(id).substr(0, 40), " is not an integer");
+    check(id.is_number_integer(),
+          where,
+          ": token id ",
+          dump_json(id).substr(0, 40),
+          " is not an integer");
     ids.push_back(id.get<int64_t>());
   }
   return ids;

@@ -27,9 +27,11 @@ void add_prompt_flags(CLI::App& app, PromptFlags& flags) {
   auto* text = app.add_option("-p,--prompt", flags.text, "The prompt (default: standard input)");
   auto* file = app.add_option("-f,--file", flags.file, "File with the prompt; - is standard input");
   exclude_each_other({text, file});
-  auto* chat = app.add_flag("--chat", flags.chat, "The prompt is a message: apply the chat template");
+  auto* chat =
+      app.add_flag("--chat", flags.chat, "The prompt is a message: apply the chat template");
   app.add_option("--system", flags.system, "System message, with --chat")->needs(chat);
-  app.add_flag("--parse-special", flags.parse_special,
+  app.add_flag("--parse-special",
+               flags.parse_special,
                "Read special tokens such as <|im_end|> in the prompt as tokens, not as letters");
 }
 
@@ -38,7 +40,8 @@ std::string read_text(const std::string& path) {
   if (is_valid_utf8(bytes)) {
     return bytes;
   }
-  log_warning(path == "-" ? "standard input" : path, " is not all UTF-8: broken bytes become U+FFFD");
+  log_warning(path == "-" ? "standard input" : path,
+              " is not all UTF-8: broken bytes become U+FFFD");
   return replace_invalid_utf8(bytes);
 }
 
@@ -59,7 +62,8 @@ TemplateTokens template_tokens(const Checkpoint& checkpoint) {
 
 std::vector<TextSpan> render_chat(const Checkpoint& checkpoint, const Json& messages) {
   const std::optional<std::string> source = checkpoint.chat_template();
-  check(source.has_value(), "this checkpoint has no chat template; leave out --chat to continue raw text");
+  check(source.has_value(),
+        "this checkpoint has no chat template; leave out --chat to continue raw text");
   const TemplateTokens tokens = template_tokens(checkpoint);
   ChatTemplateOptions options;
   options.bos_token = tokens.bos;

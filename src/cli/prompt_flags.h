@@ -11,18 +11,18 @@
 namespace ssa {
 
 struct PromptFlags {
-  std::string text;      // -p
-  std::string file;      // -f
-  bool chat = false;     // the text is a user's message, put through the chat template
-  std::string system;    // --system: with --chat
+  std::string text;    // -p
+  std::string file;    // -f
+  bool chat = false;   // the text is a user's message, put through the chat template
+  std::string system;  // --system: with --chat
   bool parse_special = false;
 };
 
 /// Adds -p, -f, --chat, --system and --parse-special.
 void add_prompt_flags(CLI::App& app, PromptFlags& flags);
 
-/// The text of -p, of -f (broken UTF-8 mended, with a warning), or of standard input. Throws UsageError if there is
-/// none.
+/// The text of -p, of -f (broken UTF-8 mended, with a warning), or of standard input. Throws
+/// UsageError if there is none.
 std::string read_prompt(const PromptFlags& flags);
 
 /// A file's text; broken UTF-8 becomes U+FFFD, with a warning.

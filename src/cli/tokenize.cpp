@@ -38,7 +38,9 @@ void print_ids(const std::vector<int64_t>& ids) {
   std::fwrite(line.data(), 1, line.size(), stdout);
 }
 
-void tokenize_rows(const Tokenizer& tokenizer, const TokenizeFlags& flags, const EncodeOptions& options) {
+void tokenize_rows(const Tokenizer& tokenizer,
+                   const TokenizeFlags& flags,
+                   const EncodeOptions& options) {
   const std::string rows = read_file(flags.jsonl);
   int64_t number = 0;
   for (size_t begin = 0; begin < rows.size();) {
@@ -59,12 +61,14 @@ void tokenize_rows(const Tokenizer& tokenizer, const TokenizeFlags& flags, const
 
 void run_tokenize(const TokenizeFlags& flags) {
   const Tokenizer tokenizer = open_tokenizer(flags.model);
-  const EncodeOptions options{.add_special = flags.add_special, .parse_special = flags.parse_special};
+  const EncodeOptions options{.add_special = flags.add_special,
+                              .parse_special = flags.parse_special};
   if (!flags.jsonl.empty()) {
     tokenize_rows(tokenizer, flags, options);
     return;
   }
-  print_ids(tokenizer.encode(flags.text.empty() ? read_text("-") : replace_invalid_utf8(flags.text), options));
+  print_ids(tokenizer.encode(flags.text.empty() ? read_text("-") : replace_invalid_utf8(flags.text),
+                             options));
 }
 
 }  // namespace
@@ -74,10 +78,12 @@ void add_tokenize_command(CLI::App& root) {
   const auto flags = std::make_shared<TokenizeFlags>();
   add_model_option(*app, flags->model)
       ->description("Hugging Face directory, folder with tokenizer.json, or .gguf file");
-  auto* jsonl = app->add_option("--jsonl", flags->jsonl, "File of rows {\"text\": ...}; - is standard input");
+  auto* jsonl =
+      app->add_option("--jsonl", flags->jsonl, "File of rows {\"text\": ...}; - is standard input");
   auto* text = app->add_option("--text", flags->text, "One text (default: standard input)");
   exclude_each_other({jsonl, text});
-  app->add_flag("--parse-special", flags->parse_special, "Read special tokens in the text as tokens");
+  app->add_flag(
+      "--parse-special", flags->parse_special, "Read special tokens in the text as tokens");
   app->add_flag("--add-special", flags->add_special, "Add the tokenizer's template tokens (BOS)");
   app->callback([flags] { run_tokenize(*flags); });
 }

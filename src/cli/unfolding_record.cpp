@@ -10,7 +10,9 @@ namespace ssa {
 namespace {
 
 /// Background colours of the 256-colour palette, from seldom to often.
-constexpr std::array kShades = {"\x1b[48;5;187m\x1b[30m", "\x1b[48;5;179m\x1b[30m", "\x1b[48;5;172m\x1b[30m",
+constexpr std::array kShades = {"\x1b[48;5;187m\x1b[30m",
+                                "\x1b[48;5;179m\x1b[30m",
+                                "\x1b[48;5;172m\x1b[30m",
                                 "\x1b[48;5;160m\x1b[97m"};
 constexpr const char* kPlain = "\x1b[0m";
 
@@ -22,14 +24,19 @@ std::string chunk_text(const GistLayout& layout, int64_t chunk, const Tokenizer&
 
 /// On a logarithmic scale: most chunks are opened a few times, some by nearly every head.
 size_t shade(int64_t times, int64_t most) {
-  const double share = std::log1p(static_cast<double>(times)) / std::log1p(static_cast<double>(most));
-  return std::min(kShades.size() - 1, static_cast<size_t>(share * static_cast<double>(kShades.size())));
+  const double share =
+      std::log1p(static_cast<double>(times)) / std::log1p(static_cast<double>(most));
+  return std::min(kShades.size() - 1,
+                  static_cast<size_t>(share * static_cast<double>(kShades.size())));
 }
 
 }  // namespace
 
-void UnfoldingRecord::on_selection(
-    int64_t layer, int64_t /*index*/, int64_t /*kv_head*/, const KeptGists& kept, int64_t n_attended) {
+void UnfoldingRecord::on_selection(int64_t layer,
+                                   int64_t /*index*/,
+                                   int64_t /*kv_head*/,
+                                   const KeptGists& kept,
+                                   int64_t n_attended) {
   ++n_selections_;
   n_attended_ += n_attended;
   if (!wants_chunks_) {
@@ -42,9 +49,13 @@ void UnfoldingRecord::on_selection(
   }
 }
 
-void UnfoldingRecord::clear() { *this = UnfoldingRecord(wants_chunks_); }
+void UnfoldingRecord::clear() {
+  *this = UnfoldingRecord(wants_chunks_);
+}
 
-std::string show_unfolding(const UnfoldingRecord& record, const GistLayout& layout, const Tokenizer& tokenizer) {
+std::string show_unfolding(const UnfoldingRecord& record,
+                           const GistLayout& layout,
+                           const Tokenizer& tokenizer) {
   int64_t most = 1;
   for (const auto& [chunk, opened] : record.chunks()) {
     most = std::max(most, opened.times);
@@ -64,7 +75,9 @@ std::string show_unfolding(const UnfoldingRecord& record, const GistLayout& layo
   return text + " " + std::to_string(most) + " times (queries x layers x key/value heads)\n";
 }
 
-std::string trace_unfolding(const UnfoldingRecord& record, const GistLayout& layout, const Tokenizer& tokenizer) {
+std::string trace_unfolding(const UnfoldingRecord& record,
+                            const GistLayout& layout,
+                            const Tokenizer& tokenizer) {
   Json chunks = Json::array();
   for (const auto& [chunk, opened] : record.chunks()) {
     const Range range = layout.chunk(0, chunk);
@@ -78,7 +91,8 @@ std::string trace_unfolding(const UnfoldingRecord& record, const GistLayout& lay
   return dump_json({{"chunks", chunks},
                     {"selections", record.n_selections()},
                     {"mean_attended", record.mean_attended()}},
-                   1) + "\n";
+                   1) +
+         "\n";
 }
 
 }  // namespace ssa

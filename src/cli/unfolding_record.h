@@ -18,7 +18,11 @@ class UnfoldingRecord : public SelectionObserver {
   explicit UnfoldingRecord(bool wants_chunks = false) : wants_chunks_(wants_chunks) {}
 
   bool wants_kept() const override { return wants_chunks_; }
-  void on_selection(int64_t layer, int64_t index, int64_t kv_head, const KeptGists& kept, int64_t n_attended) override;
+  void on_selection(int64_t layer,
+                    int64_t index,
+                    int64_t kv_head,
+                    const KeptGists& kept,
+                    int64_t n_attended) override;
   void clear();
 
   /// Choices made: one a query, layer and key/value head.
@@ -40,10 +44,14 @@ class UnfoldingRecord : public SelectionObserver {
 };
 
 /// The prefix as text, each chunk coloured by how often it was opened, with a legend; ANSI colours.
-std::string show_unfolding(const UnfoldingRecord& record, const GistLayout& layout, const Tokenizer& tokenizer);
+std::string show_unfolding(const UnfoldingRecord& record,
+                           const GistLayout& layout,
+                           const Tokenizer& tokenizer);
 
-/// {"chunks": [{"chunk", "begin", "end", "text", "times", "layers"}, ...], "selections", "mean_attended"}; begin and end are
-/// indices into the sequence with its gists.
-std::string trace_unfolding(const UnfoldingRecord& record, const GistLayout& layout, const Tokenizer& tokenizer);
+/// {"chunks": [{"chunk", "begin", "end", "text", "times", "layers"}, ...], "selections",
+/// "mean_attended"}; begin and end are indices into the sequence with its gists.
+std::string trace_unfolding(const UnfoldingRecord& record,
+                            const GistLayout& layout,
+                            const Tokenizer& tokenizer);
 
 }  // namespace ssa

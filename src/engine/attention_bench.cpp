@@ -32,7 +32,9 @@ double seconds_of(const std::function<void()>& work) {
 
 AttentionTiming summarise(std::vector<double> seconds) {
   std::sort(seconds.begin(), seconds.end());
-  const auto at = [&](double share) { return seconds[static_cast<size_t>(share * static_cast<double>(seconds.size() - 1))]; };
+  const auto at = [&](double share) {
+    return seconds[static_cast<size_t>(share * static_cast<double>(seconds.size() - 1))];
+  };
   AttentionTiming timing;
   timing.seconds = at(0.5);
   timing.spread = (at(0.75) - at(0.25)) / timing.seconds;
@@ -59,7 +61,10 @@ ModelConfig config_of(const AttentionBenchOptions& options, int64_t n_layers) {
 }
 
 /// Caches of as many layers as exceed four times the last-level cache.
-PagedKvCache filled_cache(const AttentionBenchOptions& options, int64_t n_raw, std::span<const int8_t> levels, int n_levels) {
+PagedKvCache filled_cache(const AttentionBenchOptions& options,
+                          int64_t n_raw,
+                          std::span<const int8_t> levels,
+                          int n_levels) {
   PagedKvCache one = make_paged_cache(config_of(options, 1), options.type, n_levels);
   const auto bytes = static_cast<int64_t>(PagedKvCache::bytes(one.shape(), n_raw));
   const int64_t n_layers = std::clamp<int64_t>(4 * last_level_cache_bytes() / bytes + 1, 1, 256);
@@ -68,7 +73,10 @@ PagedKvCache filled_cache(const AttentionBenchOptions& options, int64_t n_raw, s
   return cache;
 }
 
-cpu::QueryBlock block_of(const AttentionBenchOptions& options, const Tensor& q, Tensor& out, int64_t layer) {
+cpu::QueryBlock block_of(const AttentionBenchOptions& options,
+                         const Tensor& q,
+                         Tensor& out,
+                         int64_t layer) {
   return {.q = q.const_data_ptr<float>(),
           .out = out.mutable_data_ptr<float>(),
           .n_tokens = q.size(0),
@@ -78,10 +86,13 @@ cpu::QueryBlock block_of(const AttentionBenchOptions& options, const Tensor& q, 
 }
 
 Tensor random_queries(const AttentionBenchOptions& options, int64_t n) {
-  return torch::randn({n, options.n_heads, options.head_dim}).to(torch::kBFloat16).to(torch::kFloat32);
+  return torch::randn({n, options.n_heads, options.head_dim})
+      .to(torch::kBFloat16)
+      .to(torch::kFloat32);
 }
 
-/// A decode step over each layer in turn, the median of the repetitions; `step` gets queries and the layer.
+/// A decode step over each layer in turn, the median of the repetitions; `step` gets queries and
+/// the layer.
 AttentionTiming time_steps(const AttentionBenchOptions& options,
                            int64_t n_layers,
                            const std::function<void(const cpu::QueryBlock&)>& step) {
@@ -106,20 +117,27 @@ void check_answers(AttentionBenchOptions options) {
   const int64_t n = layout.n_tokens();
   GistAttentionOptions attention;
   attention.selection = options.selection;
-  PagedGistAttention paged(make_paged_cache(config_of(options, 2), options.type, layout.n_levels()), layout, attention);
-  GistAttention plain(KvCache(config_of(options, 2), torch::kFloat32, torch::kCPU, n), layout, attention);
+  PagedGistAttention paged(
+      make_paged_cache(config_of(options, 2), options.type, layout.n_levels()), layout, attention);
+  GistAttention plain(
+      KvCache(config_of(options, 2), torch::kFloat32, torch::kCPU, n), layout, attention);
   const auto random = [&](int64_t heads) {
     return torch::randn({n, heads, options.head_dim}).to(torch::kBFloat16).to(torch::kFloat32);
   };
-  const Tensor q = random(options.n_heads), k = random(options.n_kv_heads), v = random(options.n_kv_heads);
+  const Tensor q = random(options.n_heads), k = random(options.n_kv_heads),
+               v = random(options.n_kv_heads);
   const auto run = [&](ChunkedAttention& of) {
     Tensor out;
     for (int64_t first = 0; first < n;) {
       const int64_t size = of.pass_limit(first, n - first);
-      of.begin_pass(first, layout.ids().subspan(static_cast<size_t>(first), static_cast<size_t>(size)));
+      of.begin_pass(first,
+                    layout.ids().subspan(static_cast<size_t>(first), static_cast<size_t>(size)));
       for (int64_t layer = 0; layer < 2; ++layer) {
-        out = of.attend(layer, {q.narrow(0, first, size), k.narrow(0, first, size), v.narrow(0, first, size),
-                                1.0 / std::sqrt(static_cast<double>(options.head_dim))});
+        out = of.attend(layer,
+                        {q.narrow(0, first, size),
+                         k.narrow(0, first, size),
+                         v.narrow(0, first, size),
+                         1.0 / std::sqrt(static_cast<double>(options.head_dim))});
       }
       first += size;
     }
@@ -128,7 +146,9 @@ void check_answers(AttentionBenchOptions options) {
   const Tensor ours = run(paged), theirs = run(plain);
   const double similarity = torch::cosine_similarity(ours, theirs, 0).item<double>();
   check(similarity > (options.type == KvType::kInt8 ? 0.98 : 0.999),
-        "the attention kernels' answer is wrong: cosine ", similarity, " with LibTorch's");
+        "the attention kernels' answer is wrong: cosine ",
+        similarity,
+        " with LibTorch's");
 }
 
 }  // namespace
@@ -138,37 +158,42 @@ AttentionTiming time_dense_decode(const AttentionBenchOptions& options) {
   const std::vector<int8_t> levels(static_cast<size_t>(options.n_raw), kRawLevel);
   const PagedKvCache cache = filled_cache(options, options.n_raw, levels, 0);
   cpu::PagedAttention attention(torch::get_num_threads());
-  AttentionTiming timing = time_steps(options, cache.shape().n_layers, [&](const cpu::QueryBlock& block) {
-    attention.dense(cache, block, options.n_raw - 1);
-  });
+  AttentionTiming timing =
+      time_steps(options, cache.shape().n_layers, [&](const cpu::QueryBlock& block) {
+        attention.dense(cache, block, options.n_raw - 1);
+      });
   timing.keys_read = static_cast<double>(options.n_raw);
-  timing.bytes_read = options.n_raw * options.n_kv_heads * row_bytes(options.type, options.head_dim);
+  timing.bytes_read =
+      options.n_raw * options.n_kv_heads * row_bytes(options.type, options.head_dim);
   return timing;
 }
 
 AttentionTiming time_ssa_decode(const AttentionBenchOptions& options) {
   check_answers(options);
   const GistLayout layout = plain_layout(options, options.n_raw);
-  const PagedKvCache cache = filled_cache(options, options.n_raw, layout.levels(), layout.n_levels());
+  const PagedKvCache cache =
+      filled_cache(options, options.n_raw, layout.levels(), layout.n_levels());
   cpu::PagedAttention attention(torch::get_num_threads());
   const MaskRule rule;
   double keys_scored = 0, keys_read = 0;
   const int64_t last = layout.n_tokens() - 1;
-  AttentionTiming timing = time_steps(options, cache.shape().n_layers, [&](const cpu::QueryBlock& block) {
-    const cpu::SelectionContext context{.layout = layout,
-                                        .rule = rule,
-                                        .options = options.selection,
-                                        .cache = cache,
-                                        .pivots = nullptr,
-                                        .order = nullptr,
-                                        .has_gists = true,
-                                        .layer = block.layer};
-    const auto& choices = attention.unfold(context, block, {.first = last, .n_prompt = last, .first_in_sequence = last});
-    for (const cpu::Choice& choice : choices) {
-      keys_scored += static_cast<double>(choice.n_scored);
-      keys_read += static_cast<double>(choice.n_keys);
-    }
-  });
+  AttentionTiming timing =
+      time_steps(options, cache.shape().n_layers, [&](const cpu::QueryBlock& block) {
+        const cpu::SelectionContext context{.layout = layout,
+                                            .rule = rule,
+                                            .options = options.selection,
+                                            .cache = cache,
+                                            .pivots = nullptr,
+                                            .order = nullptr,
+                                            .has_gists = true,
+                                            .layer = block.layer};
+        const auto& choices = attention.unfold(
+            context, block, {.first = last, .n_prompt = last, .first_in_sequence = last});
+        for (const cpu::Choice& choice : choices) {
+          keys_scored += static_cast<double>(choice.n_scored);
+          keys_read += static_cast<double>(choice.n_keys);
+        }
+      });
   const double steps = static_cast<double>((options.repetitions + kWarmUp) * options.n_kv_heads);
   timing.keys_scored = keys_scored / steps;
   timing.keys_read = keys_read / steps;
@@ -188,7 +213,8 @@ AttentionTiming time_gist_prefill(const AttentionBenchOptions& options) {
   Tensor out = torch::empty_like(q);
   std::vector<double> seconds;
   for (int i = 0; i < std::max(1, options.repetitions / 5); ++i) {
-    seconds.push_back(seconds_of([&] { attention.masked(cache, layout, {}, block_of(options, q, out, 0), 0); }));
+    seconds.push_back(
+        seconds_of([&] { attention.masked(cache, layout, {}, block_of(options, q, out, 0), 0); }));
   }
   AttentionTiming timing = summarise(std::move(seconds));
   timing.bytes_read = static_cast<int64_t>(PagedKvCache::bytes(cache.shape(), layout.n_tokens()));
@@ -197,12 +223,15 @@ AttentionTiming time_gist_prefill(const AttentionBenchOptions& options) {
 
 AttentionTiming time_dense_prefill(const AttentionBenchOptions& options) {
   const auto dtype = options.type == KvType::kF32 ? torch::kFloat32 : torch::kBFloat16;
-  const auto random = [&](int64_t heads) { return torch::randn({heads, options.n_raw, options.head_dim}).to(dtype); };
+  const auto random = [&](int64_t heads) {
+    return torch::randn({heads, options.n_raw, options.head_dim}).to(dtype);
+  };
   const Tensor q = random(options.n_heads).transpose(0, 1).contiguous();
   const Tensor k = random(options.n_kv_heads), v = random(options.n_kv_heads);
   std::vector<double> seconds;
   for (int i = 0; i < std::max(1, options.repetitions / 10); ++i) {
-    seconds.push_back(seconds_of([&] { dense_attention(q, k, v, 1.0 / std::sqrt(static_cast<double>(options.head_dim))); }));
+    seconds.push_back(seconds_of(
+        [&] { dense_attention(q, k, v, 1.0 / std::sqrt(static_cast<double>(options.head_dim))); }));
   }
   AttentionTiming timing = summarise(std::move(seconds));
   timing.bytes_read = k.nbytes() + v.nbytes();

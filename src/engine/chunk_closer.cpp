@@ -2,7 +2,9 @@
 
 namespace ssa {
 
-ChunkCloser::ChunkCloser(Sequence& sequence, ChunkedAttention& attention, const WordBoundaries* boundaries)
+ChunkCloser::ChunkCloser(Sequence& sequence,
+                         ChunkedAttention& attention,
+                         const WordBoundaries* boundaries)
     : sequence_(sequence), attention_(attention), boundaries_(boundaries) {}
 
 bool ChunkCloser::closes_before(int64_t next) const {
@@ -19,7 +21,8 @@ void ChunkCloser::before(int64_t next, int64_t position) {
   if (closes_before(next)) {
     const GistLayout& layout = attention_.layout();
     close(0, position);
-    for (int level = 1; level < layout.n_levels() && layout.n_open(level) >= layout.chunk_sizes()[static_cast<size_t>(level)];
+    for (int level = 1; level < layout.n_levels() &&
+                        layout.n_open(level) >= layout.chunk_sizes()[static_cast<size_t>(level)];
          ++level) {
       close(level, position);
     }

@@ -1,4 +1,5 @@
-// Gists laid into an answer as it grows, so that a long one is compressed like the prompt in front of it.
+// Gists laid into an answer as it grows, so that a long one is compressed like the prompt in front
+// of it.
 #pragma once
 
 #include "engine/chunked_attention.h"
@@ -7,16 +8,17 @@
 
 namespace ssa {
 
-/// Closes chunks of generated tokens by the rules that laid the prompt, but for one: the next word cannot be known before
-/// it is generated, so a chunk ends at the first word boundary from its full size on, and half as much later at the
-/// latest. What stands between the prefix and the answer (the question) is closed as a chunk of its own when the first
-/// token has been generated.
+/// Closes chunks of generated tokens by the rules that laid the prompt, but for one: the next word
+/// cannot be known before it is generated, so a chunk ends at the first word boundary from its full
+/// size on, and half as much later at the latest. What stands between the prefix and the answer
+/// (the question) is closed as a chunk of its own when the first token has been generated.
 class ChunkCloser {
  public:
   /// Refers to all of them; boundaries null: plain chunks.
   ChunkCloser(Sequence& sequence, ChunkedAttention& attention, const WordBoundaries* boundaries);
 
-  /// Before generated token `next` is fed behind a token of rotary position `position`: feeds the gists that close here.
+  /// Before generated token `next` is fed behind a token of rotary position `position`: feeds the
+  /// gists that close here.
   void before(int64_t next, int64_t position);
 
  private:

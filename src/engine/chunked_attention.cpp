@@ -16,7 +16,8 @@ void ChunkedAttention::replace_prompt(GistLayout prompt, int64_t length) {
 }
 
 int64_t ChunkedAttention::layout_index(int64_t index) const {
-  // Without gists in the sequence only tokens behind the prefix are asked for, and all its gists lie before them.
+  // Without gists in the sequence only tokens behind the prefix are asked for, and all its gists
+  // lie before them.
   return options_.has_gists ? index : index + layout_.n_gists();
 }
 

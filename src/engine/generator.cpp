@@ -70,7 +70,9 @@ GenerateResult generate(const Tokenizer& tokenizer,
                         const GenerateOptions& options) {
   const auto n_cached = static_cast<size_t>(options.n_cached);
   check(prompt.size() > n_cached, "the prompt is empty: there is nothing to continue");
-  check(options.max_new_tokens >= 0, "number of tokens to predict ", options.max_new_tokens,
+  check(options.max_new_tokens >= 0,
+        "number of tokens to predict ",
+        options.max_new_tokens,
         " is below 0");
   const torch::InferenceMode inference;
   GenerateResult result;
@@ -80,8 +82,10 @@ GenerateResult generate(const Tokenizer& tokenizer,
   TextOutput output(tokenizer, options, result);
 
   Stopwatch watch;
-  Tensor logits = sequence.last_logits(prompt.subspan(n_cached), positions.subspan(n_cached), options.prefill_piece,
-                                        options.on_prefill);
+  Tensor logits = sequence.last_logits(prompt.subspan(n_cached),
+                                       positions.subspan(n_cached),
+                                       options.prefill_piece,
+                                       options.on_prefill);
   result.prefill_seconds = watch.lap();
   int64_t position = positions.back();
   while (static_cast<int64_t>(result.ids.size()) < options.max_new_tokens) {
@@ -104,6 +108,7 @@ GenerateResult generate(const Tokenizer& tokenizer,
       }
       ++position;
       logits = sequence.last_logits({&token, 1}, {&position, 1}, 1);
+      ++result.decode_passes;
     }
   }
   output.finish();

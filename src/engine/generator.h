@@ -16,16 +16,17 @@ namespace ssa {
 
 struct GenerateOptions {
   int64_t max_new_tokens = 256;
-  int64_t prefill_piece = 512;         // tokens a forward pass of the prompt
-  int64_t n_cached = 0;                // tokens of the prompt that the sequence has read already
+  int64_t prefill_piece = 512;  // tokens a forward pass of the prompt
+  int64_t n_cached = 0;         // tokens of the prompt that the sequence has read already
   SamplingOptions sampling = {};
-  std::vector<std::string> stop = {};       // strings that end the answer; not part of it
-  std::vector<int64_t> stop_tokens = {};    // tokens that end it (EOS); not part of it
-  std::vector<int64_t> forbidden = {};      // tokens never generated
-  /// Told which token comes next, and the position of the one before it, before it is fed: what closes chunks.
+  std::vector<std::string> stop = {};     // strings that end the answer; not part of it
+  std::vector<int64_t> stop_tokens = {};  // tokens that end it (EOS); not part of it
+  std::vector<int64_t> forbidden = {};    // tokens never generated
+  /// Told which token comes next, and the position of the one before it, before it is fed: what
+  /// closes chunks.
   std::function<void(int64_t token, int64_t position)> before_token = {};
   std::function<void(std::string_view)> on_text = {};  // each complete piece of text
-  ProgressFn on_prefill = {};                           // in tokens of the prompt
+  ProgressFn on_prefill = {};                          // in tokens of the prompt
 };
 
 enum class FinishReason { kStop, kLength };
@@ -36,10 +37,12 @@ struct GenerateResult {
   FinishReason finish = FinishReason::kLength;
   int64_t prompt_tokens = 0;  // read now: without those cached
   double prefill_seconds = 0;
-  double decode_seconds = 0;  // of ids.size() tokens, the first one's forward pass being the prompt's
+  int64_t decode_passes = 0;  // one a token, less the first, whose pass is the prompt's
+  double decode_seconds = 0;  // of those passes
 };
 
-/// Reads `prompt` and generates. Position i of the sequence continues behind the prompt's last position.
+/// Reads `prompt` and generates. Position i of the sequence continues behind the prompt's last
+/// position.
 GenerateResult generate(const Tokenizer& tokenizer,
                         Sequence& sequence,
                         std::span<const int64_t> prompt,

@@ -6,12 +6,15 @@ namespace ssa {
 namespace {
 
 /// Lists of different length as one tensor, padded with -1: [n_queries, n_kv_heads, longest].
-Tensor pad_lists(const std::vector<std::vector<int64_t>>& lists, int64_t n_kv_heads, torch::Device device) {
+Tensor pad_lists(const std::vector<std::vector<int64_t>>& lists,
+                 int64_t n_kv_heads,
+                 torch::Device device) {
   size_t longest = 0;
   for (const auto& list : lists) {
     longest = std::max(longest, list.size());
   }
-  Tensor padded = torch::full({static_cast<int64_t>(lists.size()), static_cast<int64_t>(longest)}, -1, torch::kInt64);
+  Tensor padded = torch::full(
+      {static_cast<int64_t>(lists.size()), static_cast<int64_t>(longest)}, -1, torch::kInt64);
   auto* out = padded.mutable_data_ptr<int64_t>();
   for (const auto& list : lists) {
     std::copy(list.begin(), list.end(), out);
@@ -47,7 +50,8 @@ Tensor GistAttention::attend(int64_t layer, const AttentionInput& in) {
     case Rule::kDense:
       return dense_attention(in.q, cache_.keys(layer), cache_.values(layer), in.scale);
     case Rule::kMasked:
-      return masked_attention(in.q, cache_.keys(layer), cache_.values(layer), pass_mask(in.q.device()), in.scale);
+      return masked_attention(
+          in.q, cache_.keys(layer), cache_.values(layer), pass_mask(in.q.device()), in.scale);
     case Rule::kUnfold:
       return unfold(layer, in);
   }
@@ -82,8 +86,11 @@ Tensor GistAttention::unfold(int64_t layer, const AttentionInput& in) {
       lists.push_back(choose(layer, row, kv_head, group_size, scores));
     }
   }
-  return sparse_attention(in.q, cache_.keys(layer), cache_.values(layer),
-                          pad_lists(lists, n_kv_heads, in.q.device()), in.scale);
+  return sparse_attention(in.q,
+                          cache_.keys(layer),
+                          cache_.values(layer),
+                          pad_lists(lists, n_kv_heads, in.q.device()),
+                          in.scale);
 }
 
 std::vector<int64_t> GistAttention::choose(int64_t layer,
@@ -99,13 +106,16 @@ std::vector<int64_t> GistAttention::choose(int64_t layer,
   for (int level = 0; level < layout_.n_levels(); ++level) {
     const Tensor& all = scores[static_cast<size_t>(level)];  // [n_queries, n_heads, n_gists]
     const int64_t n_gists = all.size(2);
-    const double* begin = all.const_data_ptr<double>() + (row * all.size(1) + kv_head * group_size) * n_gists;
+    const double* begin =
+        all.const_data_ptr<double>() + (row * all.size(1) + kv_head * group_size) * n_gists;
     of_group.emplace_back(begin, begin + group_size * n_gists);
-    top_k.push_back(top_k_of_level(options_.selection, level, n_tokens, n_gists, group_size, layout_.chunk_sizes()));
+    top_k.push_back(top_k_of_level(
+        options_.selection, level, n_tokens, n_gists, group_size, layout_.chunk_sizes()));
   }
   const KeptGists kept = select_gists(layout_, of_group, group_size, top_k, options_.selection);
   const ChunkView view{layout_, options_.has_gists};
-  std::vector<int64_t> keys = attended_keys(view, options_.rule, kept, layout_index(index), generated);
+  std::vector<int64_t> keys =
+      attended_keys(view, options_.rule, kept, layout_index(index), generated);
   if (observer_ != nullptr) {
     observer_->on_selection(layer, index, kv_head, kept, static_cast<int64_t>(keys.size()));
   }

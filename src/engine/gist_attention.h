@@ -10,8 +10,9 @@
 
 namespace ssa {
 
-/// The reference, in plain LibTorch on any device and in any dtype: all keys and values in one tensor, what is attended
-/// chosen anew for every query, layer and key/value head. engine/paged_sequence.h is the fast one.
+/// The reference, in plain LibTorch on any device and in any dtype: all keys and values in one
+/// tensor, what is attended chosen anew for every query, layer and key/value head.
+/// engine/paged_sequence.h is the fast one.
 class GistAttention : public ChunkedAttention {
  public:
   GistAttention(KvCache cache, GistLayout prompt, const GistAttentionOptions& options);
@@ -23,8 +24,11 @@ class GistAttention : public ChunkedAttention {
  private:
   const Tensor& pass_mask(torch::Device device);
   Tensor unfold(int64_t layer, const AttentionInput& in);
-  std::vector<int64_t> choose(
-      int64_t layer, int64_t row, int64_t kv_head, int64_t group_size, const std::vector<Tensor>& scores);
+  std::vector<int64_t> choose(int64_t layer,
+                              int64_t row,
+                              int64_t kv_head,
+                              int64_t group_size,
+                              const std::vector<Tensor>& scores);
 
   KvCache cache_;
   Tensor mask_;  // of this pass: [n_pass, first + n_pass] bool, made when first asked for

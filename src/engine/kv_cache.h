@@ -11,11 +11,15 @@ namespace ssa {
 
 using torch::Tensor;
 
-/// Head-major and contiguous, [n_kv_heads, capacity, head_dim] a layer, twice. Owns its memory, taken up front but
-/// touched only as tokens arrive; grows by doubling when appended beyond its capacity. Not thread-safe.
+/// Head-major and contiguous, [n_kv_heads, capacity, head_dim] a layer, twice. Owns its memory,
+/// taken up front but touched only as tokens arrive; grows by doubling when appended beyond its
+/// capacity. Not thread-safe.
 class KvCache {
  public:
-  KvCache(const ModelConfig& config, torch::ScalarType dtype, torch::Device device, int64_t capacity);
+  KvCache(const ModelConfig& config,
+          torch::ScalarType dtype,
+          torch::Device device,
+          int64_t capacity);
 
   /// k, v: [n_tokens, n_kv_heads, head_dim].
   void append(int64_t layer, const Tensor& k, const Tensor& v);

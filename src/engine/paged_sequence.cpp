@@ -5,14 +5,19 @@
 namespace ssa {
 namespace {
 
-bool is_bf16(const Tensor& x) { return x.scalar_type() == torch::kBFloat16; }
+bool is_bf16(const Tensor& x) {
+  return x.scalar_type() == torch::kBFloat16;
+}
 
 /// Heads of a token lie one behind the other; only the step from token to token is free.
 Tensor with_adjacent_heads(const Tensor& x) {
   return x.stride(2) == 1 && x.stride(1) == x.size(2) ? x : x.contiguous();
 }
 
-void append_to(PagedKvCache& cache, int64_t layer, const AttentionInput& in, std::span<const int8_t> levels) {
+void append_to(PagedKvCache& cache,
+               int64_t layer,
+               const AttentionInput& in,
+               std::span<const int8_t> levels) {
   const Tensor k = with_adjacent_heads(in.k), v = with_adjacent_heads(in.v);
   cache.append(layer,
                {.keys = k.const_data_ptr(),
@@ -62,7 +67,10 @@ Tensor attend_densely(cpu::PagedAttention& attention,
   constexpr int64_t kFewQueries = 4;
   if (in.q.size(0) > kFewQueries) {
     const auto dtype = in.q.scalar_type();
-    return dense_attention(in.q, gather_raw(cache, layer, false, dtype), gather_raw(cache, layer, true, dtype), in.scale);
+    return dense_attention(in.q,
+                           gather_raw(cache, layer, false, dtype),
+                           gather_raw(cache, layer, true, dtype),
+                           in.scale);
   }
   return with_block(layer, in, [&](const cpu::QueryBlock& block) {
     attention.dense(cache, block, cache.n_raw(layer) - block.n_tokens);
@@ -80,18 +88,22 @@ PagedKvCache make_paged_cache(const ModelConfig& config,
                       .n_kv_heads = config.n_kv_heads,
                       .head_dim = config.head_dim,
                       .n_levels = n_levels};
-  return {shape, pool ? std::move(pool) : std::make_shared<PagePool>(PagedKvCache::page_bytes(shape))};
+  return {shape,
+          pool ? std::move(pool) : std::make_shared<PagePool>(PagedKvCache::page_bytes(shape))};
 }
 
 void append_random(PagedKvCache& cache, std::span<const int8_t> levels) {
   constexpr size_t kBlock = 2048;  // numbers are drawn once, and taken again and again
   const KvShape& shape = cache.shape();
   const int64_t width = shape.n_kv_heads * shape.head_dim;
-  const auto random = [&] { return torch::randn({static_cast<int64_t>(kBlock), width}).to(torch::kBFloat16); };
+  const auto random = [&] {
+    return torch::randn({static_cast<int64_t>(kBlock), width}).to(torch::kBFloat16);
+  };
   for (int64_t layer = 0; layer < shape.n_layers; ++layer) {
     const Tensor keys = random(), values = random();
     for (size_t begin = 0; begin < levels.size(); begin += kBlock) {
-      cache.append(layer, {keys.const_data_ptr(), values.const_data_ptr(), true, width, width},
+      cache.append(layer,
+                   {keys.const_data_ptr(), values.const_data_ptr(), true, width, width},
                    levels.subspan(begin, std::min(kBlock, levels.size() - begin)));
     }
   }
@@ -109,8 +121,12 @@ void PagedFullAttention::fill_random(int64_t n) {
   append_random(cache_, std::vector<int8_t>(static_cast<size_t>(n), kRawLevel));
 }
 
-PagedGistAttention::PagedGistAttention(PagedKvCache cache, GistLayout prompt, const GistAttentionOptions& options)
-    : ChunkedAttention(std::move(prompt), options), cache_(std::move(cache)), attention_(torch::get_num_threads()) {
+PagedGistAttention::PagedGistAttention(PagedKvCache cache,
+                                       GistLayout prompt,
+                                       const GistAttentionOptions& options)
+    : ChunkedAttention(std::move(prompt), options),
+      cache_(std::move(cache)),
+      attention_(torch::get_num_threads()) {
   const Pivot pivot = options.selection.pivot;
   if (pivot == Pivot::kMean || pivot == Pivot::kQuest) {
     for (int64_t layer = 0; layer < cache_.shape().n_layers; ++layer) {
@@ -122,7 +138,8 @@ PagedGistAttention::PagedGistAttention(PagedKvCache cache, GistLayout prompt, co
 void PagedGistAttention::begin_pass(int64_t first, std::span<const int64_t> ids) {
   ChunkedAttention::begin_pass(first, ids);
   if (options_.has_gists) {
-    const auto levels = layout_.levels().subspan(static_cast<size_t>(first_), static_cast<size_t>(n_pass_));
+    const auto levels =
+        layout_.levels().subspan(static_cast<size_t>(first_), static_cast<size_t>(n_pass_));
     pass_levels_.assign(levels.begin(), levels.end());
   } else {
     pass_levels_.assign(static_cast<size_t>(n_pass_), kRawLevel);
@@ -188,7 +205,8 @@ Tensor PagedGistAttention::unfold(int64_t layer, const AttentionInput& in) {
     const int64_t n_kv_heads = cache_.shape().n_kv_heads;
     for (size_t i = 0; observer_ != nullptr && i < choices.size(); ++i) {
       const auto item = static_cast<int64_t>(i);
-      observer_->on_selection(layer, first_ + item / n_kv_heads, item % n_kv_heads, choices[i].kept, choices[i].n_keys);
+      observer_->on_selection(
+          layer, first_ + item / n_kv_heads, item % n_kv_heads, choices[i].kept, choices[i].n_keys);
     }
   });
 }

@@ -1,5 +1,5 @@
-// The ways of attending on the CPU over a paged cache, by kernels of our own: for float32 and bfloat16 models, keys and
-// values kept as float32, bfloat16 or int8.
+// The ways of attending on the CPU over a paged cache, by kernels of our own: for float32 and
+// bfloat16 models, keys and values kept as float32, bfloat16 or int8.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,8 @@
 
 namespace ssa {
 
-/// A cache for one sequence of the model, pages from a pool of its own unless one is given. n_levels: of gists in the
-/// sequence.
+/// A cache for one sequence of the model, pages from a pool of its own unless one is given.
+/// n_levels: of gists in the sequence.
 PagedKvCache make_paged_cache(const ModelConfig& config,
                               KvType type,
                               int n_levels,
@@ -68,9 +68,9 @@ class PagedGistAttention : public ChunkedAttention, public PagedSequence {
 
   PagedKvCache cache_;
   cpu::PagedAttention attention_;
-  std::vector<int8_t> pass_levels_;            // [n_pass]
-  std::vector<ChunkPivots> pivots_;            // [n_layers], for kMean and kQuest
-  std::vector<std::vector<float>> order_;      // [n_levels], for kRecent and kRandom
+  std::vector<int8_t> pass_levels_;        // [n_pass]
+  std::vector<ChunkPivots> pivots_;        // [n_layers], for kMean and kQuest
+  std::vector<std::vector<float>> order_;  // [n_levels], for kRecent and kRandom
 };
 
 }  // namespace ssa

@@ -83,8 +83,13 @@ class Reader {
   explicit Reader(const std::filesystem::path& path) : file_(path) {}
 
   std::span<const std::byte> take(size_t n) {
-    check(file_.bytes().size() - at_ >= n, file_.path().string(), ": the prefix file is cut short: ",
-          file_.bytes().size(), " bytes, and ", at_ + n, " or more were expected");
+    check(file_.bytes().size() - at_ >= n,
+          file_.path().string(),
+          ": the prefix file is cut short: ",
+          file_.bytes().size(),
+          " bytes, and ",
+          at_ + n,
+          " or more were expected");
     const auto part = file_.bytes().subspan(at_, n);
     at_ += n;
     sum_ = checksum(part, sum_);
@@ -98,11 +103,18 @@ class Reader {
   }
   void end_section(const std::string& what) {
     const uint64_t expected = std::exchange(sum_, 0);
-    check(value<uint64_t>() == expected, file_.path().string(), ": ", what, " are damaged (checksum)");
+    check(value<uint64_t>() == expected,
+          file_.path().string(),
+          ": ",
+          what,
+          " are damaged (checksum)");
     sum_ = 0;
   }
   void check_end() const {
-    check(at_ == file_.bytes().size(), file_.path().string(), ": ", file_.bytes().size() - at_,
+    check(at_ == file_.bytes().size(),
+          file_.path().string(),
+          ": ",
+          file_.bytes().size() - at_,
           " bytes too many at the end of the prefix file");
   }
 
@@ -124,9 +136,16 @@ void for_each_rows(Cache& cache, int64_t layer, int64_t kv_head, int64_t n, cons
 
 Json read_header(Reader& reader, const std::filesystem::path& path) {
   const auto magic = reader.take(kMagic.size());
-  check(std::memcmp(magic.data(), kMagic.data(), kMagic.size()) == 0, path.string(), " is not a prefix file");
+  check(std::memcmp(magic.data(), kMagic.data(), kMagic.size()) == 0,
+        path.string(),
+        " is not a prefix file");
   const auto version = reader.value<uint32_t>();
-  check(version == kVersion, path.string(), ": prefix file of version ", version, "; this program reads version ", kVersion);
+  check(version == kVersion,
+        path.string(),
+        ": prefix file of version ",
+        version,
+        "; this program reads version ",
+        kVersion);
   const auto text = reader.take(reader.value<uint32_t>());
   std::string header(reinterpret_cast<const char*>(text.data()), text.size());
   reader.end_section("its header's bytes");
@@ -136,15 +155,23 @@ Json read_header(Reader& reader, const std::filesystem::path& path) {
 void check_header(const Json& found, const Json& expected, const std::filesystem::path& path) {
   for (const auto& [key, value] : expected.items()) {
     const Json* there = find_key(found, key.c_str());
-    check(there != nullptr && *there == value, path.string(), ": the prefix was read with ", key, " ",
-          there != nullptr ? dump_json(*there) : "unknown", ", and this run has ", dump_json(value),
+    check(there != nullptr && *there == value,
+          path.string(),
+          ": the prefix was read with ",
+          key,
+          " ",
+          there != nullptr ? dump_json(*there) : "unknown",
+          ", and this run has ",
+          dump_json(value),
           key == "n_tokens" ? " (another text or layout)" : "");
   }
 }
 
 }  // namespace
 
-void save_prefix(const std::filesystem::path& path, const PrefixState& state, const PagedKvCache& cache) {
+void save_prefix(const std::filesystem::path& path,
+                 const PrefixState& state,
+                 const PagedKvCache& cache) {
   Writer writer(path);
   const std::string header = dump_json(header_of(state));
   writer.plain(std::as_bytes(std::span(kMagic)));
@@ -158,8 +185,9 @@ void save_prefix(const std::filesystem::path& path, const PrefixState& state, co
   const std::vector<int64_t> n_gists = gists_by_level(state);
   for (int64_t layer = 0; layer < state.shape.n_layers; ++layer) {
     for (int64_t head = 0; head < state.shape.n_kv_heads; ++head) {
-      for_each_rows(cache, layer, head, n_raw(state),
-                    [&](const std::byte* rows, size_t bytes) { writer.plain({rows, bytes}); });
+      for_each_rows(cache, layer, head, n_raw(state), [&](const std::byte* rows, size_t bytes) {
+        writer.plain({rows, bytes});
+      });
       for (size_t level = 0; level < n_gists.size(); ++level) {
         const KeyBank& bank = cache.bank(layer, static_cast<int>(level));
         const auto values = n_gists[level] * vector_bytes(state.shape.type, state.shape.head_dim);
@@ -172,18 +200,25 @@ void save_prefix(const std::filesystem::path& path, const PrefixState& state, co
   writer.commit();
 }
 
-void load_prefix(const std::filesystem::path& path, const PrefixState& expected, PagedKvCache& cache) {
+void load_prefix(const std::filesystem::path& path,
+                 const PrefixState& expected,
+                 PagedKvCache& cache) {
   Reader reader(path);
   check_header(read_header(reader, path), header_of(expected), path);
   const auto ids = reader.take(expected.ids.size() * sizeof(int64_t));
   const auto levels = reader.take(expected.levels.size());
   reader.end_section("its token ids");
-  const auto same = [](std::span<const std::byte> a, std::span<const std::byte> b) { return std::ranges::equal(a, b); };
-  check(same(ids, bytes_of(expected.ids)) && same(levels, bytes_of(expected.levels)), path.string(),
+  const auto same = [](std::span<const std::byte> a, std::span<const std::byte> b) {
+    return std::ranges::equal(a, b);
+  };
+  check(same(ids, bytes_of(expected.ids)) && same(levels, bytes_of(expected.levels)),
+        path.string(),
         ": the prefix was read from another text, or laid out in another way");
   const std::vector<int64_t> n_gists = gists_by_level(expected);
   cache.resize(n_raw(expected), n_gists);
-  const auto copy = [&](std::byte* out, size_t bytes) { std::memcpy(out, reader.take(bytes).data(), bytes); };
+  const auto copy = [&](std::byte* out, size_t bytes) {
+    std::memcpy(out, reader.take(bytes).data(), bytes);
+  };
   for (int64_t layer = 0; layer < expected.shape.n_layers; ++layer) {
     for (int64_t head = 0; head < expected.shape.n_kv_heads; ++head) {
       for_each_rows(cache, layer, head, n_raw(expected), copy);
@@ -191,7 +226,8 @@ void load_prefix(const std::filesystem::path& path, const PrefixState& expected,
         KeyBank& bank = cache.bank(layer, static_cast<int>(level));
         copy(bank.keys(head), key_bytes(expected, level, n_gists[level]));
         copy(bank.values(head),
-             static_cast<size_t>(n_gists[level] * vector_bytes(expected.shape.type, expected.shape.head_dim)));
+             static_cast<size_t>(n_gists[level] *
+                                 vector_bytes(expected.shape.type, expected.shape.head_dim)));
       }
     }
     reader.end_section("keys and values of layer " + std::to_string(layer));

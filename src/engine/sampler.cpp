@@ -36,8 +36,9 @@ std::vector<Candidate> most_likely(std::span<const float> logits, double tempera
 
 void normalise(std::vector<Candidate>& candidates) {
   const double sum = std::accumulate(
-      candidates.begin(), candidates.end(), 0.0,
-      [](double total, const Candidate& candidate) { return total + candidate.probability; });
+      candidates.begin(), candidates.end(), 0.0, [](double total, const Candidate& candidate) {
+        return total + candidate.probability;
+      });
   for (Candidate& candidate : candidates) {
     candidate.probability /= sum;
   }
@@ -61,13 +62,17 @@ void keep_min_p(std::vector<Candidate>& candidates, double min_p) {
 }  // namespace
 
 void validate(const SamplingOptions& options) {
-  check(options.temperature >= 0 && std::isfinite(options.temperature), "temperature ",
-        options.temperature, " is not a finite number from 0 on");
+  check(options.temperature >= 0 && std::isfinite(options.temperature),
+        "temperature ",
+        options.temperature,
+        " is not a finite number from 0 on");
   check(options.top_k >= 0, "top-k ", options.top_k, " is below 0");
   check(options.top_p > 0 && options.top_p <= 1, "top-p ", options.top_p, " is not in (0, 1]");
   check(options.min_p >= 0 && options.min_p <= 1, "min-p ", options.min_p, " is not in [0, 1]");
   check(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
-        "repetition penalty ", options.repetition_penalty, " is not a finite number above 0");
+        "repetition penalty ",
+        options.repetition_penalty,
+        " is not a finite number above 0");
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {

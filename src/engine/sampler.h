@@ -11,10 +11,11 @@ namespace ssa {
 
 /// Applied in transformers' order: repetition penalty, temperature, top-k, top-p, min-p.
 struct SamplingOptions {
-  double temperature = 0.0;         // 0: the most likely token, whatever the rest says
-  int64_t top_k = 0;                // 0: all
-  double top_p = 1.0;               // 1: all
-  double min_p = 0.0;               // 0: all; else tokens at least this share of the most likely one's probability
+  double temperature = 0.0;  // 0: the most likely token, whatever the rest says
+  int64_t top_k = 0;         // 0: all
+  double top_p = 1.0;        // 1: all
+  double min_p =
+      0.0;  // 0: all; else tokens at least this share of the most likely one's probability
   double repetition_penalty = 1.0;  // on tokens seen in the prompt or the answer (arXiv 1909.05858)
   uint64_t seed = 0;
 };
@@ -22,7 +23,8 @@ struct SamplingOptions {
 /// Throws Error naming the first value out of range.
 void validate(const SamplingOptions& options);
 
-/// Draws tokens; equal seeds, options and logits give equal tokens on every machine. Not thread-safe.
+/// Draws tokens; equal seeds, options and logits give equal tokens on every machine. Not
+/// thread-safe.
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);

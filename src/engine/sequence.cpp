@@ -16,7 +16,8 @@ Tensor to_device(std::span<const int64_t> values, torch::Device device) {
 
 void check_ids(std::span<const int64_t> ids, int64_t vocab_size) {
   for (const int64_t id : ids) {
-    check(id >= 0 && id < vocab_size, "token id ", id, " is outside the vocabulary of ", vocab_size);
+    check(
+        id >= 0 && id < vocab_size, "token id ", id, " is outside the vocabulary of ", vocab_size);
   }
 }
 
@@ -35,8 +36,14 @@ void Sequence::advance(std::span<const int64_t> ids,
                        int64_t piece,
                        const RowsFn& rows,
                        const ProgressFn& progress) {
-  TORCH_CHECK(piece > 0 && ids.size() == positions.size(), "advance: piece ", piece, ", ",
-              ids.size(), " ids, ", positions.size(), " positions");
+  TORCH_CHECK(piece > 0 && ids.size() == positions.size(),
+              "advance: piece ",
+              piece,
+              ", ",
+              ids.size(),
+              " ids, ",
+              positions.size(),
+              " positions");
   check_ids(ids, model_.config().vocab_size);
   const torch::InferenceMode inference;
   const auto total = static_cast<int64_t>(ids.size());
@@ -47,8 +54,8 @@ void Sequence::advance(std::span<const int64_t> ids,
     };
     attention_->begin_pass(length_, part(ids));
     const torch::Device device = model_.device();
-    const Tensor hidden = model_.forward(to_device(part(ids), device),
-                                         to_device(part(positions), device), *attention_);
+    const Tensor hidden = model_.forward(
+        to_device(part(ids), device), to_device(part(positions), device), *attention_);
     if (rows) {
       rows(length_, hidden);
     }
@@ -66,8 +73,12 @@ Tensor Sequence::last_logits(std::span<const int64_t> ids,
                              const ProgressFn& progress) {
   const torch::InferenceMode inference;
   Tensor last;
-  advance(ids, positions, piece,
-          [&](int64_t, const Tensor& hidden) { last = hidden.slice(0, hidden.size(0) - 1); }, progress);
+  advance(
+      ids,
+      positions,
+      piece,
+      [&](int64_t, const Tensor& hidden) { last = hidden.slice(0, hidden.size(0) - 1); },
+      progress);
   return model_.logits(last).squeeze(0).to(torch::kCPU, torch::kFloat32);
 }
 

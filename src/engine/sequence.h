@@ -14,11 +14,12 @@
 
 namespace ssa {
 
-/// The way one sequence's queries attend, together with the keys and values it keeps. Subclasses are the modes.
+/// The way one sequence's queries attend, together with the keys and values it keeps. Subclasses
+/// are the modes.
 class SequenceAttention : public AttentionContext {
  public:
-  /// Tokens of the prompt that one forward pass may hold, starting at index `first`: a mode whose prompt has parts that
-  /// attend differently ends a pass where a part ends.
+  /// Tokens of the prompt that one forward pass may hold, starting at index `first`: a mode whose
+  /// prompt has parts that attend differently ends a pass where a part ends.
   virtual int64_t pass_limit(int64_t first, int64_t wanted) const {
     (void)first;
     return wanted;
@@ -43,7 +44,8 @@ class FullAttention : public SequenceAttention {
   KvCache cache_;
 };
 
-/// Feeds tokens to a model, keeping count. Refers to the model; owns the attention. Not thread-safe.
+/// Feeds tokens to a model, keeping count. Refers to the model; owns the attention. Not
+/// thread-safe.
 class Sequence {
  public:
   Sequence(CausalLM& model, std::unique_ptr<SequenceAttention> attention);
@@ -51,8 +53,9 @@ class Sequence {
   /// Hidden states of rows [first, first + n) of the sequence: [n, hidden_size].
   using RowsFn = std::function<void(int64_t first, const Tensor& hidden)>;
 
-  /// Runs tokens through the model behind those it has seen, in passes of at most `piece` tokens so that memory stays
-  /// bounded; each pass's states go to `rows` (may be empty), progress is counted in tokens.
+  /// Runs tokens through the model behind those it has seen, in passes of at most `piece` tokens so
+  /// that memory stays bounded; each pass's states go to `rows` (may be empty), progress is counted
+  /// in tokens.
   void advance(std::span<const int64_t> ids,
                std::span<const int64_t> positions,  // as long as ids
                int64_t piece,

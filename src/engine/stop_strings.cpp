@@ -43,6 +43,8 @@ std::string StopStrings::push(const std::string& text) {
   return safe;
 }
 
-std::string StopStrings::finish() { return std::exchange(held_, {}); }
+std::string StopStrings::finish() {
+  return std::exchange(held_, {});
+}
 
 }  // namespace ssa

@@ -12,8 +12,8 @@ class StopStrings {
   /// Empty strings are an Error.
   explicit StopStrings(std::vector<std::string> stops);
 
-  /// Text that is safe to show now. After a stop string has come, stopped() is true, what stood before it has been
-  /// returned, and the rest is dropped.
+  /// Text that is safe to show now. After a stop string has come, stopped() is true, what stood
+  /// before it has been returned, and the rest is dropped.
   std::string push(const std::string& text);
   /// What was held back, at the end of an answer that did not stop.
   std::string finish();

@@ -7,8 +7,9 @@
 
 namespace ssa {
 
-/// Bytes straight from the kernel: zero at first, touched only where written, moved by remapping when they grow. On huge
-/// pages where they are large. Growing invalidates pointers. Not thread-safe.
+/// Bytes straight from the kernel: zero at first, touched only where written, moved by remapping
+/// when they grow. On huge pages where they are large. Growing invalidates pointers. Not
+/// thread-safe.
 class GrowingBuffer {
  public:
   GrowingBuffer() = default;
@@ -21,7 +22,8 @@ class GrowingBuffer {
   }
   ~GrowingBuffer();
 
-  /// Room for `bytes` in all, kept content in front. Throws Error if the machine has no such address space.
+  /// Room for `bytes` in all, kept content in front. Throws Error if the machine has no such
+  /// address space.
   void reserve(int64_t bytes);
 
   std::byte* data() { return data_; }

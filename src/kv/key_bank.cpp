@@ -5,7 +5,9 @@
 namespace ssa {
 namespace {
 
-int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+int64_t round_up(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
 
 }  // namespace
 
@@ -54,8 +56,9 @@ int64_t KeyBank::stored_bytes() const {
 
 int64_t KeyBank::spare_bytes() const {
   constexpr int64_t kMemoryPage = 4096;
-  const int64_t touched = static_cast<int64_t>(keys_.size()) * round_up(key_bytes(), kMemoryPage) +
-                          static_cast<int64_t>(values_.size()) * round_up(value_bytes(), kMemoryPage);
+  const int64_t touched =
+      static_cast<int64_t>(keys_.size()) * round_up(key_bytes(), kMemoryPage) +
+      static_cast<int64_t>(values_.size()) * round_up(value_bytes(), kMemoryPage);
   return touched - stored_bytes();
 }
 

@@ -14,8 +14,8 @@ enum class KeyOrder : uint8_t {
   kVectors,  // read in short runs, the children of what was kept above: the levels below
 };
 
-/// One row a gist (or whatever stands for a chunk) and key/value head; values beside the keys where there are any. Not
-/// thread-safe; const methods are.
+/// One row a gist (or whatever stands for a chunk) and key/value head; values beside the keys where
+/// there are any. Not thread-safe; const methods are.
 class KeyBank {
  public:
   KeyBank(KvType type, int64_t n_kv_heads, int64_t head_dim, KeyOrder order, bool has_values);
@@ -30,15 +30,21 @@ class KeyBank {
   int64_t n_rows() const { return n_rows_; }
   KeyOrder order() const { return order_; }
   /// Tiles, or vectors.
-  const std::byte* keys(int64_t kv_head) const { return keys_[static_cast<size_t>(kv_head)].data(); }
+  const std::byte* keys(int64_t kv_head) const {
+    return keys_[static_cast<size_t>(kv_head)].data();
+  }
   std::byte* keys(int64_t kv_head) { return keys_[static_cast<size_t>(kv_head)].data(); }
   /// Vectors.
-  const std::byte* values(int64_t kv_head) const { return values_[static_cast<size_t>(kv_head)].data(); }
+  const std::byte* values(int64_t kv_head) const {
+    return values_[static_cast<size_t>(kv_head)].data();
+  }
   std::byte* values(int64_t kv_head) { return values_[static_cast<size_t>(kv_head)].data(); }
 
   /// Bytes of one head's keys or values; the last tile counts whole.
   int64_t key_bytes() const { return key_bytes(n_rows_); }
-  int64_t value_bytes() const { return values_.empty() ? 0 : n_rows_ * vector_bytes(type_, head_dim_); }
+  int64_t value_bytes() const {
+    return values_.empty() ? 0 : n_rows_ * vector_bytes(type_, head_dim_);
+  }
   /// Bytes that the rows take, over all heads.
   int64_t stored_bytes() const;
   /// Bytes beyond that: the unfilled part of the last tile, and of memory pages.

@@ -11,12 +11,20 @@ namespace {
 
 constexpr std::array<const char*, 3> kNames = {"f32", "bf16", "int8"};
 
-int64_t element_bytes(KvType type) { return type == KvType::kF32 ? 4 : type == KvType::kBF16 ? 2 : 1; }
-int64_t scale_bytes(KvType type) { return type == KvType::kInt8 ? 2 : 0; }
+int64_t element_bytes(KvType type) {
+  return type == KvType::kF32 ? 4 : type == KvType::kBF16 ? 2 : 1;
+}
+int64_t scale_bytes(KvType type) {
+  return type == KvType::kInt8 ? 2 : 0;
+}
 /// Dimensions of one key that lie side by side in a tile.
-int64_t interleave(KvType type) { return 4 / element_bytes(type); }
+int64_t interleave(KvType type) {
+  return 4 / element_bytes(type);
+}
 
-float from_bf16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+float from_bf16(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
 
 uint16_t to_bf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
@@ -66,7 +74,9 @@ int64_t tile_offset(KvType type, int64_t i, int64_t slot) {
 
 }  // namespace
 
-const char* kv_type_name(KvType type) { return kNames[static_cast<size_t>(type)]; }
+const char* kv_type_name(KvType type) {
+  return kNames[static_cast<size_t>(type)];
+}
 
 std::optional<KvType> parse_kv_type(std::string_view name) {
   const auto found = std::find(kNames.begin(), kNames.end(), name);
@@ -76,9 +86,15 @@ std::optional<KvType> parse_kv_type(std::string_view name) {
   return static_cast<KvType>(found - kNames.begin());
 }
 
-int64_t vector_bytes(KvType type, int64_t head_dim) { return head_dim * element_bytes(type) + scale_bytes(type); }
-int64_t row_bytes(KvType type, int64_t head_dim) { return 2 * vector_bytes(type, head_dim); }
-int64_t tile_bytes(KvType type, int64_t head_dim) { return kTileKeys * vector_bytes(type, head_dim); }
+int64_t vector_bytes(KvType type, int64_t head_dim) {
+  return head_dim * element_bytes(type) + scale_bytes(type);
+}
+int64_t row_bytes(KvType type, int64_t head_dim) {
+  return 2 * vector_bytes(type, head_dim);
+}
+int64_t tile_bytes(KvType type, int64_t head_dim) {
+  return kTileKeys * vector_bytes(type, head_dim);
+}
 
 void store_vector(KvType type, const float* values, int64_t head_dim, std::byte* out) {
   switch (type) {
@@ -111,7 +127,8 @@ void load_vector(KvType type, const std::byte* vector, int64_t head_dim, float* 
   }
 }
 
-void store_in_tile(KvType type, const std::byte* vector, int64_t head_dim, int64_t slot, std::byte* tile) {
+void store_in_tile(
+    KvType type, const std::byte* vector, int64_t head_dim, int64_t slot, std::byte* tile) {
   const int64_t size = element_bytes(type), together = interleave(type);
   for (int64_t i = 0; i < head_dim; i += together) {
     std::memcpy(tile + tile_offset(type, i, slot), vector + i * size, 4);
@@ -121,7 +138,8 @@ void store_in_tile(KvType type, const std::byte* vector, int64_t head_dim, int64
   }
 }
 
-void load_from_tile(KvType type, const std::byte* tile, int64_t head_dim, int64_t slot, float* out) {
+void load_from_tile(
+    KvType type, const std::byte* tile, int64_t head_dim, int64_t slot, float* out) {
   std::array<std::byte, 512 * 4 + 2> vector;
   const int64_t size = element_bytes(type), together = interleave(type);
   for (int64_t i = 0; i < head_dim; i += together) {

@@ -1,17 +1,22 @@
 // How keys and values lie in memory: number types, rows, tiles.
 //
-// vector   the head_dim numbers of one token and head, one behind the other. int8: head_dim signed bytes, then the scale
-//          as bf16 (value = byte * scale, |byte| <= 127, scale = largest magnitude / 127 rounded up).
-// row      [key vector | value vector]. Raw tokens of one key/value head are stored as rows, token behind token, so that
+// vector   the head_dim numbers of one token and head, one behind the other. int8: head_dim signed
+// bytes, then the scale
+//          as bf16 (value = byte * scale, |byte| <= 127, scale = largest magnitude / 127 rounded
+//          up).
+// row      [key vector | value vector]. Raw tokens of one key/value head are stored as rows, token
+// behind token, so that
 //          every run of tokens, a chunk above all, is one run of bytes.
-// tile     the keys of 16 tokens, interleaved so that one register holds the same dimensions of all 16 and a scan needs
+// tile     the keys of 16 tokens, interleaved so that one register holds the same dimensions of all
+// 16 and a scan needs
 //          no sum across a register:
 //            f32   [head_dim][16]
 //            bf16  [head_dim / 2][16][2]
 //            int8  [head_dim / 4][16][4], then 16 scales as bf16
 //          Keys that are not there yet are 0.
 //
-// head_dim is a multiple of 8, at most 512; where it is not one of 16, vector registers are filled up by the kernels.
+// head_dim is a multiple of 8, at most 512; where it is not one of 16, vector registers are filled
+// up by the kernels.
 #pragma once
 
 #include <cstddef>
@@ -39,7 +44,8 @@ void store_vector(KvType type, const float* values, int64_t head_dim, std::byte*
 void load_vector(KvType type, const std::byte* vector, int64_t head_dim, float* out);
 
 /// The vector as key number `slot` of a tile, and back.
-void store_in_tile(KvType type, const std::byte* vector, int64_t head_dim, int64_t slot, std::byte* tile);
+void store_in_tile(
+    KvType type, const std::byte* vector, int64_t head_dim, int64_t slot, std::byte* tile);
 void load_from_tile(KvType type, const std::byte* tile, int64_t head_dim, int64_t slot, float* out);
 
 }  // namespace ssa

@@ -1,7 +1,9 @@
 // Keys and values of one sequence: raw tokens in pages, gists in banks, each kept once.
 //
-//   page   [n_kv_heads][kPageTokens] rows of one layer; raw token r of the sequence is row r % kPageTokens of page
-//          r / kPageTokens. A chunk of one head is thus one run of bytes, or two where a page ends inside it.
+//   page   [n_kv_heads][kPageTokens] rows of one layer; raw token r of the sequence is row r %
+//   kPageTokens of page
+//          r / kPageTokens. A chunk of one head is thus one run of bytes, or two where a page ends
+//          inside it.
 //   bank   one a layer and level: the highest level's keys in tiles, the others' as vectors
 #pragma once
 
@@ -38,7 +40,7 @@ struct KvBytes {
 struct KvSource {
   const void* keys = nullptr;
   const void* values = nullptr;
-  bool is_bf16 = false;  // else float32
+  bool is_bf16 = false;                      // else float32
   int64_t key_stride = 0, value_stride = 0;  // from token to token, in elements
 };
 
@@ -63,11 +65,13 @@ class PagedKvCache {
   /// Bytes that so many raw tokens and gists take.
   static uint64_t bytes(const KvShape& shape, int64_t n_tokens);
 
-  /// Appends tokens to one layer. levels: of each token (kRawLevel, or the gist's level); its size is their number.
+  /// Appends tokens to one layer. levels: of each token (kRawLevel, or the gist's level); its size
+  /// is their number.
   void append(int64_t layer, const KvSource& source, std::span<const int8_t> levels);
   /// Keeps the first n_raw raw tokens and n_gists[level] gists, in every layer.
   void truncate(int64_t n_raw, std::span<const int64_t> n_gists);  // [n_levels]
-  /// Room for rows that are then written through row(), and banks' data(): a cache read from a file.
+  /// Room for rows that are then written through row(), and banks' data(): a cache read from a
+  /// file.
   void resize(int64_t n_raw, std::span<const int64_t> n_gists);
 
   const KvShape& shape() const { return shape_; }

@@ -8,11 +8,12 @@
 
 namespace ssa {
 
-/// A decoder that predicts the next token. It knows tokens, positions and projections; which keys a query attends, and
-/// where they are kept, is the AttentionContext's affair. Tokens of several sequences may lie in one call, one behind the
-/// other, if the context can tell them apart.
+/// A decoder that predicts the next token. It knows tokens, positions and projections; which keys a
+/// query attends, and where they are kept, is the AttentionContext's affair. Tokens of several
+/// sequences may lie in one call, one behind the other, if the context can tell them apart.
 ///
-/// forward() is safe from several threads with a context each, as long as nobody changes parameters.
+/// forward() is safe from several threads with a context each, as long as nobody changes
+/// parameters.
 class CausalLM : public torch::nn::Module {
  public:
   /// Final hidden states, normalised: [n_tokens, hidden_size].

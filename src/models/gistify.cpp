@@ -22,8 +22,7 @@ class GistifiedCheckpoint : public Checkpoint {
       settings.token_ids.push_back(n_kept + i);
     }
     config_.vocab_size = n_kept + kNewRows;
-    config_.raw = to_hf_config(config_);
-    config_.raw["gist"] = to_json(settings);
+    config_.gist = to_json(settings);
   }
 
   std::string format() const override { return source_.format(); }
@@ -80,7 +79,8 @@ class GistifiedCheckpoint : public Checkpoint {
   ModelConfig config_;
 };
 
-/// Rows of the vocabulary that tokens use: the tokenizer's length, or all where there is no tokenizer.
+/// Rows of the vocabulary that tokens use: the tokenizer's length, or all where there is no
+/// tokenizer.
 int64_t rows_in_use(const Checkpoint& source) {
   const Json json = source.tokenizer_json();
   const int64_t n_rows = source.config().vocab_size;
@@ -91,8 +91,12 @@ int64_t rows_in_use(const Checkpoint& source) {
   for (const char* token : kGistTokens) {
     check(!tokenizer.token_to_id(token), "this checkpoint has gist tokens already (", token, ")");
   }
-  check(tokenizer.size() <= n_rows, "the tokenizer has ", tokenizer.size(),
-        " tokens and the embedding only ", n_rows, " rows");
+  check(tokenizer.size() <= n_rows,
+        "the tokenizer has ",
+        tokenizer.size(),
+        " tokens and the embedding only ",
+        n_rows,
+        " rows");
   return tokenizer.size();
 }
 
@@ -102,7 +106,7 @@ void gistify(const Checkpoint& source,
              GistSettings settings,
              const std::filesystem::path& folder,
              const ProgressFn& progress) {
-  check(find_key(source.config().raw, "gist") == nullptr, "this checkpoint has gist settings already");
+  check(source.config().gist.is_null(), "this checkpoint has gist settings already");
   settings.token_ids.clear();
   const torch::InferenceMode inference;
   const GistifiedCheckpoint gistified(source, std::move(settings), rows_in_use(source));

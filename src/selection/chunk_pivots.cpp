@@ -16,7 +16,8 @@ struct Extremes {
 };
 
 /// Sum, maximum and minimum by channel of the keys of raw tokens.
-void summarise(const PagedKvCache& cache, int64_t layer, int64_t kv_head, Range tokens, Extremes& of) {
+void summarise(
+    const PagedKvCache& cache, int64_t layer, int64_t kv_head, Range tokens, Extremes& of) {
   const KvShape& shape = cache.shape();
   of.sum.fill(0);
   of.high.fill(-std::numeric_limits<float>::infinity());
@@ -24,7 +25,10 @@ void summarise(const PagedKvCache& cache, int64_t layer, int64_t kv_head, Range 
   Vector key;
   cache.for_each_run(layer, kv_head, tokens, [&](const RowRun& run) {
     for (int64_t t = 0; t < run.n_tokens; ++t) {
-      load_vector(shape.type, run.rows + t * row_bytes(shape.type, shape.head_dim), shape.head_dim, key.data());
+      load_vector(shape.type,
+                  run.rows + t * row_bytes(shape.type, shape.head_dim),
+                  shape.head_dim,
+                  key.data());
       for (size_t i = 0; i < static_cast<size_t>(shape.head_dim); ++i) {
         of.sum[i] += key[i];
         of.high[i] = std::max(of.high[i], key[i]);
@@ -44,11 +48,15 @@ uint64_t splitmix64(uint64_t i) {
 
 }  // namespace
 
-ChunkPivots::ChunkPivots(Pivot pivot, const KvShape& shape, int n_levels) : pivot_(pivot), shape_(shape) {
+ChunkPivots::ChunkPivots(Pivot pivot, const KvShape& shape, int n_levels)
+    : pivot_(pivot), shape_(shape) {
   for (int level = 0; level < n_levels; ++level) {
     const KeyOrder order = level + 1 == n_levels ? KeyOrder::kTiles : KeyOrder::kVectors;
     levels_.push_back({KeyBank(shape.type, shape.n_kv_heads, shape.head_dim, order, false),
-                       KeyBank(shape.type, pivot == Pivot::kQuest ? shape.n_kv_heads : 0, shape.head_dim, order,
+                       KeyBank(shape.type,
+                               pivot == Pivot::kQuest ? shape.n_kv_heads : 0,
+                               shape.head_dim,
+                               order,
                                false)});
   }
 }
@@ -113,7 +121,9 @@ std::vector<float> order_scores(Pivot pivot, int64_t n) {
   }
   std::vector<uint64_t> order(scores.size());
   std::iota(order.begin(), order.end(), uint64_t{0});
-  std::sort(order.begin(), order.end(), [](uint64_t a, uint64_t b) { return splitmix64(a) < splitmix64(b); });
+  std::sort(order.begin(), order.end(), [](uint64_t a, uint64_t b) {
+    return splitmix64(a) < splitmix64(b);
+  });
   for (size_t place = 0; place < order.size(); ++place) {
     scores[order[place]] = static_cast<float>(place);
   }

@@ -1,5 +1,5 @@
-// Means, and minima and maxima, of the raw keys of chunks, kept as the cache keeps keys: what ranks chunks where gists do
-// not. selection/pivot_bank.h is the reference.
+// Means, and minima and maxima, of the raw keys of chunks, kept as the cache keeps keys: what ranks
+// chunks where gists do not. selection/pivot_bank.h is the reference.
 #pragma once
 
 #include <vector>
@@ -16,8 +16,8 @@ class ChunkPivots {
   /// pivot: kMean or kQuest.
   ChunkPivots(Pivot pivot, const KvShape& shape, int n_levels);
 
-  /// Takes in the chunks that closed since the last call, and forgets those that are no longer there. At a level above 0
-  /// a row covers all raw tokens below. Sums are float32.
+  /// Takes in the chunks that closed since the last call, and forgets those that are no longer
+  /// there. At a level above 0 a row covers all raw tokens below. Sums are float32.
   void update(const GistLayout& layout, const PagedKvCache& cache, int64_t layer);
 
   /// Forgets rows that cover raw tokens from n_raw on.
@@ -38,7 +38,8 @@ class ChunkPivots {
   std::vector<Level> levels_;
 };
 
-/// Scores of Pivot::kRecent or kRandom: the ordinal, or its place in a fixed shuffle. Whole numbers, [n].
+/// Scores of Pivot::kRecent or kRandom: the ordinal, or its place in a fixed shuffle. Whole
+/// numbers, [n].
 std::vector<float> order_scores(Pivot pivot, int64_t n);
 
 /// Raw tokens (ordinals) under gist `ordinal` of `level`, at any level.

@@ -60,8 +60,10 @@ Tensor order_scores(Pivot pivot, int64_t n) {
 
 /// Scores of every head against its key/value head's rows: [n_queries, n_heads, n].
 Tensor score_heads(const Tensor& q, const Tensor& rows) {
-  const Tensor grouped = q.unflatten(1, {rows.size(0), -1});          // [n_queries, n_kv_heads, group, head_dim]
-  return torch::matmul(grouped, rows.transpose(1, 2)).flatten(1, 2);  // rows: [n_kv_heads, head_dim, n]
+  const Tensor grouped =
+      q.unflatten(1, {rows.size(0), -1});  // [n_queries, n_kv_heads, group, head_dim]
+  return torch::matmul(grouped, rows.transpose(1, 2))
+      .flatten(1, 2);  // rows: [n_kv_heads, head_dim, n]
 }
 
 }  // namespace

@@ -11,18 +11,22 @@ namespace ssa {
 
 using torch::Tensor;
 
-/// The pivots of one layer's keys. Kept in float32, or float64 for float64 keys, on their device. Immutable.
+/// The pivots of one layer's keys. Kept in float32, or float64 for float64 keys, on their device.
+/// Immutable.
 class PivotBank {
  public:
-  /// keys: [n_kv_heads, n_keys, head_dim], rotated. At a level above 0, mean and quest cover all raw tokens below.
+  /// keys: [n_kv_heads, n_keys, head_dim], rotated. At a level above 0, mean and quest cover all
+  /// raw tokens below.
   PivotBank(const ChunkView& view, Pivot pivot, const Tensor& keys);
 
-  /// Unscaled scores of each level: [n_queries, n_heads, n_gists(level)], float64, contiguous, on the CPU.
+  /// Unscaled scores of each level: [n_queries, n_heads, n_gists(level)], float64, contiguous, on
+  /// the CPU.
   std::vector<Tensor> scores(const Tensor& q) const;  // [n_queries, n_heads, head_dim]
 
  private:
   struct Level {
-    Tensor rows;  // [n_kv_heads, n_gists, head_dim]: keys, means, or quest's maxima; [n_gists] for recent and random
+    Tensor rows;  // [n_kv_heads, n_gists, head_dim]: keys, means, or quest's maxima; [n_gists] for
+                  // recent and random
     Tensor low;   // quest's minima, else undefined
   };
   static Level build_level(const ChunkView& view, Pivot pivot, const Tensor& keys, int level);

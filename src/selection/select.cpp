@@ -12,7 +12,8 @@ namespace {
 
 using Ordinals = std::vector<int64_t>;
 
-/// softmax in float32. Infinities as limits: all +inf share everything, values that are all -inf share equally.
+/// softmax in float32. Infinities as limits: all +inf share everything, values that are all -inf
+/// share equally.
 std::vector<float> softmax(std::span<const double> values) {
   std::vector<float> shares(values.begin(), values.end());
   const float highest = *std::max_element(shares.begin(), shares.end());
@@ -59,8 +60,10 @@ Ordinals keep_best(std::span<const double> scores,
     std::transform(competing.begin(), competing.end(), std::back_inserter(ranked), score);
     n_kept = nucleus_size(ranked, *options.mass);
   } else if (n_kept < competing.size()) {
-    std::nth_element(competing.begin(), competing.begin() + static_cast<int64_t>(n_kept),
-                     competing.end(), better);
+    std::nth_element(competing.begin(),
+                     competing.begin() + static_cast<int64_t>(n_kept),
+                     competing.end(),
+                     better);
   }
   competing.resize(n_kept);
   std::sort(competing.begin(), competing.end());
@@ -104,8 +107,9 @@ KeptGists descend(const GistLayout& layout,
 /// Softmax over all gists of the level that are numbers; NaN stays NaN.
 std::vector<double> softmax_of_level(std::span<const double> scores) {
   std::vector<double> numbers;
-  std::copy_if(scores.begin(), scores.end(), std::back_inserter(numbers),
-               [](double score) { return !std::isnan(score); });
+  std::copy_if(scores.begin(), scores.end(), std::back_inserter(numbers), [](double score) {
+    return !std::isnan(score);
+  });
   std::vector<double> shares(scores.begin(), scores.end());
   if (numbers.empty()) {
     return shares;
@@ -135,7 +139,8 @@ KeptGists select_by_head(const GistLayout& layout,
   for (int64_t head = 0; head < group_size; ++head) {
     const auto of_head = [&](int level) {
       const auto n = static_cast<size_t>(layout.n_gists(level));
-      return std::span<const double>(scores[static_cast<size_t>(level)]).subspan(static_cast<size_t>(head) * n, n);
+      return std::span<const double>(scores[static_cast<size_t>(level)])
+          .subspan(static_cast<size_t>(head) * n, n);
     };
     kept = unite(kept, descend(layout, of_head, top_k, options));
   }
@@ -176,10 +181,12 @@ std::vector<double> combine_heads(std::span<const double> scores, int64_t group_
   std::vector<double> combined(n, none);
   for (size_t head = 0; head < static_cast<size_t>(group_size); ++head) {
     const std::span<const double> row = scores.subspan(head * n, n);
-    const std::vector<double> shares =
-        by == SelectBy::kGroupSoftmax ? softmax_of_level(row) : std::vector<double>(row.begin(), row.end());
+    const std::vector<double> shares = by == SelectBy::kGroupSoftmax
+                                           ? softmax_of_level(row)
+                                           : std::vector<double>(row.begin(), row.end());
     for (size_t i = 0; i < n; ++i) {
-      combined[i] = by == SelectBy::kGroupMax ? std::fmax(combined[i], shares[i]) : combined[i] + shares[i];
+      combined[i] =
+          by == SelectBy::kGroupMax ? std::fmax(combined[i], shares[i]) : combined[i] + shares[i];
     }
   }
   return combined;
@@ -203,11 +210,8 @@ KeptGists select_gists(const GistLayout& layout,
   return descend(layout, of_group, top_k, options);
 }
 
-std::vector<int64_t> attended_keys(const ChunkView& view,
-                                   const MaskRule& rule,
-                                   const KeptGists& kept,
-                                   int64_t q,
-                                   bool generated) {
+std::vector<int64_t> attended_keys(
+    const ChunkView& view, const MaskRule& rule, const KeptGists& kept, int64_t q, bool generated) {
   constexpr int64_t kUnfoldingSink = 3;  // what unfolding uses where the mask's sink is negative
   std::vector<int64_t> keys;
   append_kept(keys, view, kept);

@@ -13,7 +13,8 @@ int64_t top_k_of_level(const SelectionOptions& options,
                        std::span<const int64_t> chunk_sizes) {
   const int64_t c0 = chunk_sizes[0];
   if (options.budget) {
-    return level <= 1 ? std::max<int64_t>(1, *options.budget / (group_size * c0)) : options.upper_top_k;
+    return level <= 1 ? std::max<int64_t>(1, *options.budget / (group_size * c0))
+                      : options.upper_top_k;
   }
   const int64_t own_ratio = chunk_sizes.size() > 1 ? c0 * chunk_sizes[1] : c0;
   const double ratio = options.ratio.value_or(static_cast<double>(own_ratio));

@@ -11,7 +11,8 @@ namespace ssa {
 enum class Pivot {
   kGist,    // the gist's key
   kMean,    // the mean of the raw keys under it
-  kQuest,   // the upper bound of q . k over those keys, from their minimum and maximum by channel (arXiv 2406.10774)
+  kQuest,   // the upper bound of q . k over those keys, from their minimum and maximum by channel
+            // (arXiv 2406.10774)
   kRecent,  // later is better
   kRandom,  // a fixed shuffle
 };
@@ -24,18 +25,22 @@ enum class SelectBy {
   kGroupSoftmax,  // by the sum of each head's softmax over all gists of the level
 };
 
-/// Sources: arXiv 2604.20920, section 3.3; docs/gist_attention.md. At most one of ratio, budget and mass is set; with none
-/// the ratio is that of the chunk sizes.
+/// Sources: arXiv 2604.20920, section 3.3; docs/gist_attention.md. At most one of ratio, budget and
+/// mass is set; with none the ratio is that of the chunk sizes.
 struct SelectionOptions {
   Pivot pivot = Pivot::kGist;
   SelectBy by = SelectBy::kHead;
-  std::optional<double> ratio = {};    // in k = floor(N / ratio / G / c0) + 1, capped by a quarter of the level's gists
-  std::optional<int64_t> budget = {};  // tokens a key/value head and step: k = max(1, floor(budget / (G * c0))), no cap
-  std::optional<double> mass = {};     // nucleus: the best chunks up to this share of the softmax; 1 keeps all
-  int64_t upper_top_k = 3;        // k of levels 2 and above
+  std::optional<double> ratio =
+      {};  // in k = floor(N / ratio / G / c0) + 1, capped by a quarter of the level's gists
+  std::optional<int64_t> budget =
+      {};  // tokens a key/value head and step: k = max(1, floor(budget / (G * c0))), no cap
+  std::optional<double> mass =
+      {};                   // nucleus: the best chunks up to this share of the softmax; 1 keeps all
+  int64_t upper_top_k = 3;  // k of levels 2 and above
 };
 
-/// k of one level. n_tokens is the specification's N, gists included; group_size its G; n_gists all gists of the level.
+/// k of one level. n_tokens is the specification's N, gists included; group_size its G; n_gists all
+/// gists of the level.
 int64_t top_k_of_level(const SelectionOptions& options,
                        int level,
                        int64_t n_tokens,

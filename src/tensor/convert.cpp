@@ -44,8 +44,8 @@ DType to_dtype(torch::ScalarType type) {
 Tensor to_tensor(const HostTensor& host) {
   auto* data = const_cast<std::byte*>(host.bytes.data());  // LibTorch has no read-only tensors
   const auto keep_alive = [owner = host.owner](void*) {};
-  return torch::from_blob(data, host.shape, keep_alive,
-                          torch::TensorOptions().dtype(to_scalar_type(host.dtype)));
+  return torch::from_blob(
+      data, host.shape, keep_alive, torch::TensorOptions().dtype(to_scalar_type(host.dtype)));
 }
 
 HostTensor to_host(const Tensor& tensor) {

@@ -14,7 +14,8 @@ torch::ScalarType to_scalar_type(DType dtype);
 /// The file type of a LibTorch type; throws Error for one that files do not have.
 DType to_dtype(torch::ScalarType type);
 
-/// A CPU tensor over the same bytes, which it keeps alive. Read-only: the bytes may be a mapped file.
+/// A CPU tensor over the same bytes, which it keeps alive. Read-only: the bytes may be a mapped
+/// file.
 Tensor to_tensor(const HostTensor& host);
 
 /// The tensor's bytes on the host; shares memory where it is a contiguous CPU tensor, else copies.

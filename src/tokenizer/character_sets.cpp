@@ -1,8 +1,8 @@
 #include "tokenizer/character_sets.h"
 
-#include <cstdint>
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <ios>
 #include <sstream>
 #include <vector>

@@ -23,6 +23,24 @@ TEST_F(Convert, ThroughGgufAndBackKeepsTheBits) {
   }
   EXPECT_EQ(out->config().rope.theta, 500.0);
   EXPECT_EQ(out->config().raw["torch_dtype"], "float32");
+  EXPECT_TRUE(out->config().gist.is_null());
+  EXPECT_FALSE(out->config().raw.contains("gist"));
+}
+
+TEST_F(Convert, GistSettingsGoThroughGgufAndBack) {
+  const Json gist = parse_json(R"({"token_ids": [13, 14, 15], "chunk": [4, 4], "word_aware": false,
+                                   "trained_ratios": [[4, 4], 8]})",
+                               "gist");
+  Json config = tiny_config();
+  config["gist"] = gist;
+  write_tiny_model(folder_ / "in", config);
+  convert_checkpoint(folder_ / "in", folder_ / "once.gguf");
+  convert_checkpoint(folder_ / "once.gguf", folder_ / "twice.gguf");
+  convert_checkpoint(folder_ / "twice.gguf", folder_ / "out");
+  for (const char* stage : {"once.gguf", "twice.gguf", "out"}) {
+    EXPECT_EQ(open_checkpoint(folder_ / stage)->config().gist, gist) << stage;
+  }
+  EXPECT_EQ(read_json_file(folder_ / "out" / "config.json")["gist"], gist);
 }
 
 TEST_F(Convert, TypesByTarget) {

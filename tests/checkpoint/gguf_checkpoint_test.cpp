@@ -56,6 +56,7 @@ TEST(GgufCheckpoint, ReadsAModelOfTheGgufPackage) {
   for (const auto& item : expected.items()) {
     ASSERT_TRUE(model->has_tensor(item.key()));
     EXPECT_EQ(Json(model->tensor_shape(item.key())), item.value()["shape"]) << item.key();
+    EXPECT_EQ(model->tensor_dtype(item.key()), model->tensor(item.key()).dtype) << item.key();
     const std::vector<float> floats = as_floats(model->tensor(item.key()));
     char hash[17];
     std::snprintf(hash, sizeof hash, "%016lx", fnv1a(std::as_bytes(std::span(floats))));
@@ -146,6 +147,14 @@ TEST(GgufConfig, MissingKeysAreNamed) {
   expect_error([] { config_of(GgufHeader()); }, {"general.architecture"});
   expect_error([] { config_of(tiny_llama_header("", "gemma3")); },
                {"'gemma3'", "llama, qwen2, qwen3, llama-nsa"});
+}
+
+TEST(GgufConfig, GistSettingsAreAnObject) {
+  for (const auto& [text, message] : {std::pair{"{\"chunk\": 8", "line 1"}, {"[8]", "object"}}) {
+    GgufHeader header = tiny_llama_header();
+    header.add_string("ssa.gist", text);
+    expect_error([&] { config_of(header); }, {"x.gguf: key 'ssa.gist': ", message});
+  }
 }
 
 TEST(GgufConfig, RefusesWhatIsNotSupported) {

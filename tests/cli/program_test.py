@@ -194,6 +194,9 @@ class ProgramTest(unittest.TestCase):
         flags = ["--attention", "ssa", "--plain-chunks"]
         self.assertEqual(self.logits(ids, *flags, model=gisted), self.logits(ids, *flags, model=back))
         self.assert_refused(run("convert", self.model, back), "back")
+        packed = self.path("packed.gguf")  # there is no tokenizer: the gists are known by the settings alone
+        self.assertEqual(run("convert", gisted, packed).returncode, 0)
+        self.assertEqual(self.logits(ids, *flags, model=gisted), self.logits(ids, *flags, model=packed))
 
 
 if __name__ == "__main__":

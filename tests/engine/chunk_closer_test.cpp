@@ -10,7 +10,8 @@
 namespace ssa {
 namespace {
 
-/// A model, a prompt of 40 tokens with gists and 5 without, and an answer of 30 tokens closed as it grows.
+/// A model, a prompt of 40 tokens with gists and 5 without, and an answer of 30 tokens closed as it
+/// grows.
 class ChunkCloserTest : public ::testing::TestWithParam<ChunkSizes> {
  protected:
   void SetUp() override {
@@ -25,7 +26,9 @@ class ChunkCloserTest : public ::testing::TestWithParam<ChunkSizes> {
   static int64_t answer_token(int64_t i) { return (i * 7 + 11) % 80; }
 
   /// Hidden states of the answer's tokens: [30, hidden_size] f64. `grown`: the layout at the end.
-  Tensor answer(CausalLM& model, std::unique_ptr<ChunkedAttention> attention, std::optional<GistLayout>& grown) const {
+  Tensor answer(CausalLM& model,
+                std::unique_ptr<ChunkedAttention> attention,
+                std::optional<GistLayout>& grown) const {
     ChunkedAttention& chunked = *attention;
     std::vector<int64_t> ids;  // without gists where the sequence has none
     for (int64_t t = 0; t < layout_->n_tokens(); ++t) {
@@ -54,7 +57,9 @@ class ChunkCloserTest : public ::testing::TestWithParam<ChunkSizes> {
     return torch::cat(rows);
   }
 
-  std::shared_ptr<CausalLM> model(torch::ScalarType dtype) const { return load_model(*golden_->checkpoint, {.dtype = dtype}); }
+  std::shared_ptr<CausalLM> model(torch::ScalarType dtype) const {
+    return load_model(*golden_->checkpoint, {.dtype = dtype});
+  }
 
   std::optional<GoldenModel> golden_;
   GistSettings settings_;
@@ -64,16 +69,20 @@ class ChunkCloserTest : public ::testing::TestWithParam<ChunkSizes> {
 TEST_P(ChunkCloserTest, LaysTheAnswerAsAPieceBehindTheQuestion) {
   const auto loaded = model(torch::kFloat64);
   std::optional<GistLayout> grown;
-  answer(*loaded, std::make_unique<GistAttention>(KvCache(loaded->config(), torch::kFloat64, torch::kCPU, 64), *layout_,
-                                                 GistAttentionOptions{}),
-         grown);
+  answer(
+      *loaded,
+      std::make_unique<GistAttention>(KvCache(loaded->config(), torch::kFloat64, torch::kCPU, 64),
+                                      *layout_,
+                                      GistAttentionOptions{}),
+      grown);
   GistLayout expected(*layout_);
   expected.append_gist(0);  // the question
   const int64_t size = GetParam()[0];
   for (int64_t i = 0; i < 30; ++i) {
     if (i > 0 && i % size == 0) {
       expected.append_gist(0);
-      for (int level = 1; level < expected.n_levels() && expected.n_open(level) == GetParam()[static_cast<size_t>(level)];
+      for (int level = 1; level < expected.n_levels() &&
+                          expected.n_open(level) == GetParam()[static_cast<size_t>(level)];
            ++level) {
         expected.append_gist(level);
       }
@@ -86,7 +95,8 @@ TEST_P(ChunkCloserTest, LaysTheAnswerAsAPieceBehindTheQuestion) {
   EXPECT_GT(grown->n_gists(0), layout_->n_gists(0) + 2);
 }
 
-/// Token by token with gists as they come, by the plain reference and by kernels; with gists and with means.
+/// Token by token with gists as they come, by the plain reference and by kernels; with gists and
+/// with means.
 TEST_P(ChunkCloserTest, PagedEqualsReference) {
   const auto loaded = model(torch::kFloat32);
   for (const bool has_gists : {true, false}) {
@@ -96,15 +106,19 @@ TEST_P(ChunkCloserTest, PagedEqualsReference) {
     const auto run = [&](std::unique_ptr<ChunkedAttention> attention) {
       return answer(*loaded, std::move(attention), grown);
     };
-    const Tensor plain = run(std::make_unique<GistAttention>(KvCache(loaded->config(), torch::kFloat32, torch::kCPU, 64),
-                                                             *layout_, options));
+    const Tensor plain = run(std::make_unique<GistAttention>(
+        KvCache(loaded->config(), torch::kFloat32, torch::kCPU, 64), *layout_, options));
     const Tensor paged = run(std::make_unique<PagedGistAttention>(
-        make_paged_cache(loaded->config(), KvType::kF32, has_gists ? layout_->n_levels() : 0), *layout_, options));
+        make_paged_cache(loaded->config(), KvType::kF32, has_gists ? layout_->n_levels() : 0),
+        *layout_,
+        options));
     EXPECT_LT((plain - paged).abs().max().item<double>(), 1e-4) << "has_gists " << has_gists;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, ChunkCloserTest, ::testing::Values(ChunkSizes{4}, ChunkSizes{8}, ChunkSizes{4, 2}));
+INSTANTIATE_TEST_SUITE_P(,
+                         ChunkCloserTest,
+                         ::testing::Values(ChunkSizes{4}, ChunkSizes{8}, ChunkSizes{4, 2}));
 
 }  // namespace
 }  // namespace ssa

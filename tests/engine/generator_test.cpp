@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "models/factory.h"
 #include "scripted_model.h"
 #include "support/expect_error.h"
@@ -47,6 +49,7 @@ TEST(Generator, StopsAtTheLimit) {
     const GenerateResult result = recite("ab-cdefgh", 3, {.max_new_tokens = limit}).result;
     EXPECT_EQ(result.text, std::string("cdefgh").substr(0, static_cast<size_t>(limit)));
     EXPECT_EQ(static_cast<int64_t>(result.ids.size()), limit);
+    EXPECT_EQ(result.decode_passes, std::max<int64_t>(limit - 1, 0));  // the first is the prompt's
     EXPECT_EQ(result.finish, FinishReason::kLength);
   }
 }
@@ -56,6 +59,7 @@ TEST(Generator, StopTokensEndTheAnswerAndAreNoPartOfIt) {
       recite("ab-cde", 3, {.stop_tokens = {'?', ScriptedModel::kEos}}).result;
   EXPECT_EQ(at_end.text, "cde");
   EXPECT_EQ(at_end.ids, Ids({'c', 'd', 'e'}));
+  EXPECT_EQ(at_end.decode_passes, 3);  // the last one gave the stop token
   EXPECT_EQ(at_end.finish, FinishReason::kStop);
   EXPECT_EQ(recite("ab-cde", 3, {.stop_tokens = {'c'}}).result.text, "");
 }

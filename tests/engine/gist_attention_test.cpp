@@ -52,8 +52,11 @@ class GistAttentionTest : public ::testing::TestWithParam<Setting> {
     return {*model_, std::make_unique<GistAttention>(std::move(cache), layout, options)};
   }
 
-  /// Hidden states of the whole prompt in passes of `piece`, then of the generated tokens one by one.
-  Tensor run(const GistAttentionOptions& options, int64_t piece, const std::vector<int64_t>& generated) const {
+  /// Hidden states of the whole prompt in passes of `piece`, then of the generated tokens one by
+  /// one.
+  Tensor run(const GistAttentionOptions& options,
+             int64_t piece,
+             const std::vector<int64_t>& generated) const {
     const GistLayout layout = prompt();
     Sequence sequence = sequence_over(layout, options);
     std::vector<Tensor> rows;
@@ -71,7 +74,9 @@ class GistAttentionTest : public ::testing::TestWithParam<Setting> {
   GistSettings settings_;
 };
 
-double max_difference(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>(); }
+double max_difference(const Tensor& a, const Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
 TEST_P(GistAttentionTest, PiecesDoNotMatter) {
   for (const bool unfold : {false, true}) {
@@ -84,7 +89,8 @@ TEST_P(GistAttentionTest, PiecesDoNotMatter) {
   }
 }
 
-/// All of the mass unfolds everything: the same as a mask that shows a suffix query every raw token and gist.
+/// All of the mass unfolds everything: the same as a mask that shows a suffix query every raw token
+/// and gist.
 TEST_P(GistAttentionTest, AllOfTheMassAttendsAllRawTokensAndGists) {
   GistAttentionOptions everything;
   everything.selection.mass = 1.0;
@@ -92,7 +98,8 @@ TEST_P(GistAttentionTest, AllOfTheMassAttendsAllRawTokensAndGists) {
   GistAttentionOptions generous;
   generous.selection.budget = 1 << 20;
   generous.selection.upper_top_k = 1 << 20;
-  EXPECT_LT(max_difference(run(everything, 1000, generated), run(generous, 1000, generated)), 1e-12);
+  EXPECT_LT(max_difference(run(everything, 1000, generated), run(generous, 1000, generated)),
+            1e-12);
   const std::vector<int64_t> all = [&] {
     std::vector<int64_t> indices(static_cast<size_t>(prompt().n_tokens()));
     std::iota(indices.begin(), indices.end(), int64_t{0});
@@ -116,11 +123,18 @@ TEST_P(GistAttentionTest, CachedDecodeEqualsRecomputing) {
     const GistLayout layout = prompt();
     Sequence sequence = sequence_over(layout, {});
     Tensor last;
-    const auto keep = [&](int64_t, const Tensor& hidden) { last = hidden.slice(0, hidden.size(0) - 1).clone(); };
+    const auto keep = [&](int64_t, const Tensor& hidden) {
+      last = hidden.slice(0, hidden.size(0) - 1).clone();
+    };
     sequence.advance(layout.ids(), layout.positions(), 1000, keep);
-    std::vector<int64_t> positions = consecutive_positions(layout.positions().back() + 1, static_cast<int64_t>(n));
-    sequence.advance({generated.data(), n}, positions, 1000, keep);  // all generated tokens in one pass
-    EXPECT_LT(max_difference(last.squeeze(0), cached[layout.n_tokens() + static_cast<int64_t>(n) - 1]), 1e-9) << n;
+    std::vector<int64_t> positions =
+        consecutive_positions(layout.positions().back() + 1, static_cast<int64_t>(n));
+    sequence.advance(
+        {generated.data(), n}, positions, 1000, keep);  // all generated tokens in one pass
+    EXPECT_LT(
+        max_difference(last.squeeze(0), cached[layout.n_tokens() + static_cast<int64_t>(n) - 1]),
+        1e-9)
+        << n;
   }
 }
 
@@ -130,18 +144,23 @@ TEST_P(GistAttentionTest, RewindsToAnotherQuestion) {
   GistLayout second(first.chunk_sizes(), {90, 91, 92});
   for (int64_t t = 0; t < first.prefix_end(); ++t) {
     const int level = first.levels()[static_cast<size_t>(t)];
-    level == kRawLevel ? second.append_raw(first.ids()[static_cast<size_t>(t)]) : second.append_gist(level);
+    level == kRawLevel ? second.append_raw(first.ids()[static_cast<size_t>(t)])
+                       : second.append_gist(level);
   }
   second.append_raw(raw_ids(14, 77));
   Tensor fresh, again;
   Sequence alone = sequence_over(second, {});
-  alone.advance(second.ids(), second.positions(), 1000, [&](int64_t, const Tensor& hidden) { fresh = hidden.clone(); });
+  alone.advance(second.ids(), second.positions(), 1000, [&](int64_t, const Tensor& hidden) {
+    fresh = hidden.clone();
+  });
   Sequence reused = sequence_over(first, {});
   reused.advance(first.ids(), first.positions(), 1000, {});
   const auto kept = static_cast<size_t>(first.prefix_end());
   reused.rewind(first.prefix_end());
   dynamic_cast<GistAttention&>(reused.attention()).replace_prompt(second, first.prefix_end());
-  reused.advance(second.ids().subspan(kept), second.positions().subspan(kept), 1000,
+  reused.advance(second.ids().subspan(kept),
+                 second.positions().subspan(kept),
+                 1000,
                  [&](int64_t, const Tensor& hidden) { again = hidden.clone(); });
   EXPECT_LT(max_difference(again, fresh.slice(0, fresh.size(0) - again.size(0))), 1e-9);
 }
@@ -153,7 +172,8 @@ INSTANTIATE_TEST_SUITE_P(Levels,
                                            Setting{"llama-mha", {4, 2}},
                                            Setting{"qwen2-gqa7-tied", {2, 2, 2}}));
 
-/// Without gists: the prompt is read with full attention, and a budget for everything changes nothing.
+/// Without gists: the prompt is read with full attention, and a budget for everything changes
+/// nothing.
 TEST(GistAttentionWithoutGists, UnfoldingEverythingIsFullAttention) {
   const GoldenModel golden = open_golden_model("llama-gqa3-tied-llama3");
   const auto model = load_model(*golden.checkpoint, {.dtype = torch::kFloat64});
@@ -177,7 +197,9 @@ TEST(GistAttentionWithoutGists, UnfoldingEverythingIsFullAttention) {
       Tensor& row = last[static_cast<size_t>(i++)];
       sequence->advance(ids, positions, 25, {});
       const int64_t id = 3, position = 60;
-      sequence->advance({&id, 1}, {&position, 1}, 1, [&](int64_t, const Tensor& hidden) { row = hidden.clone(); });
+      sequence->advance({&id, 1}, {&position, 1}, 1, [&](int64_t, const Tensor& hidden) {
+        row = hidden.clone();
+      });
     }
     EXPECT_LT(max_difference(last[0], last[1]), 1e-9);
   }

@@ -1,4 +1,5 @@
-// The fast ways of attending against the plain ones: the same chunks chosen, outputs as near the truth as LibTorch's.
+// The fast ways of attending against the plain ones: the same chunks chosen, outputs as near the
+// truth as LibTorch's.
 #include "engine/paged_sequence.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +23,9 @@ struct Setting {
   GistAttentionOptions options;
 };
 
-void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
+void PrintTo(const Setting& setting, std::ostream* out) {
+  *out << setting.name;
+}
 
 GistAttentionOptions with(const std::function<void(GistAttentionOptions&)>& change) {
   GistAttentionOptions options;
@@ -47,7 +50,11 @@ class Choices : public SelectionObserver {
     KeptGists kept;
     bool operator==(const Choice&) const = default;
   };
-  void on_selection(int64_t layer, int64_t index, int64_t kv_head, const KeptGists& kept, int64_t n_attended) override {
+  void on_selection(int64_t layer,
+                    int64_t index,
+                    int64_t kv_head,
+                    const KeptGists& kept,
+                    int64_t n_attended) override {
     all.push_back({layer, index, kv_head, n_attended, kept});
   }
   std::vector<Choice> all;
@@ -64,7 +71,8 @@ class PagedGistAttentionTest : public ::testing::TestWithParam<Setting> {
     settings.chunk = GetParam().chunk;
     settings.token_ids = {90, 91, 92};
     settings.word_aware = false;
-    const std::vector<std::vector<int64_t>> pieces = {std::vector<int64_t>(21, 1), std::vector<int64_t>(370, 2)};
+    const std::vector<std::vector<int64_t>> pieces = {std::vector<int64_t>(21, 1),
+                                                      std::vector<int64_t>(370, 2)};
     layout_ = std::make_unique<GistLayout>(lay_pieces(pieces, settings, {}));
     layout_->append_raw(std::vector<int64_t>(9, 3));
     n_prompt_ = GetParam().options.has_gists ? layout_->n_tokens() : layout_->n_raw();
@@ -82,7 +90,10 @@ class PagedGistAttentionTest : public ::testing::TestWithParam<Setting> {
   }
 
   /// Outputs of both layers: [2, n, n_heads, head_dim] f64.
-  Tensor run(ChunkedAttention& attention, torch::ScalarType dtype, int64_t piece, Choices& choices) const {
+  Tensor run(ChunkedAttention& attention,
+             torch::ScalarType dtype,
+             int64_t piece,
+             Choices& choices) const {
     attention.set_observer(&choices);
     std::vector<Tensor> passes;
     for (int64_t first = 0; first < n_prompt_ + kGenerated;) {
@@ -93,8 +104,12 @@ class PagedGistAttentionTest : public ::testing::TestWithParam<Setting> {
       for (size_t layer = 0; layer < 2; ++layer) {
         const auto part = [&](const Tensor& all) { return all.narrow(0, first, n).to(dtype); };
         const double scale = 1.0 / std::sqrt(static_cast<double>(GetParam().shape.head_dim));
-        layers.push_back(attention.attend(static_cast<int64_t>(layer),
-                                          {.q = part(q_[layer]), .k = part(k_[layer]), .v = part(v_[layer]), .scale = scale})
+        layers.push_back(attention
+                             .attend(static_cast<int64_t>(layer),
+                                     {.q = part(q_[layer]),
+                                      .k = part(k_[layer]),
+                                      .v = part(v_[layer]),
+                                      .scale = scale})
                              .to(torch::kFloat64));
       }
       passes.push_back(torch::stack(layers));
@@ -104,13 +119,15 @@ class PagedGistAttentionTest : public ::testing::TestWithParam<Setting> {
   }
 
   Tensor run_reference(torch::ScalarType dtype, Choices& choices) const {
-    GistAttention attention(KvCache(config_of(GetParam().shape), dtype, torch::kCPU, 64), *layout_, GetParam().options);
+    GistAttention attention(
+        KvCache(config_of(GetParam().shape), dtype, torch::kCPU, 64), *layout_, GetParam().options);
     return run(attention, dtype, 1000, choices);
   }
 
   Tensor run_paged(torch::ScalarType dtype, KvType type, int64_t piece, Choices& choices) const {
     const int n_levels = GetParam().options.has_gists ? layout_->n_levels() : 0;
-    PagedGistAttention attention(make_paged_cache(config_of(GetParam().shape), type, n_levels), *layout_,
+    PagedGistAttention attention(make_paged_cache(config_of(GetParam().shape), type, n_levels),
+                                 *layout_,
                                  GetParam().options);
     return run(attention, dtype, piece, choices);
   }
@@ -120,21 +137,26 @@ class PagedGistAttentionTest : public ::testing::TestWithParam<Setting> {
   std::vector<Tensor> q_, k_, v_;  // [n_layers]
 };
 
-double largest(const Tensor& x) { return x.abs().max().item<double>(); }
+double largest(const Tensor& x) {
+  return x.abs().max().item<double>();
+}
 
 /// Sorted by place, since the paged version may tell of a pass's tokens in another order.
 void expect_same_choices(const Choices& ours, const Choices& reference) {
   ASSERT_EQ(ours.all.size(), reference.all.size());
   const auto find = [&](const Choices::Choice& wanted) {
-    return std::find_if(reference.all.begin(), reference.all.end(), [&](const Choices::Choice& each) {
-      return each.layer == wanted.layer && each.index == wanted.index && each.kv_head == wanted.kv_head;
-    });
+    return std::find_if(
+        reference.all.begin(), reference.all.end(), [&](const Choices::Choice& each) {
+          return each.layer == wanted.layer && each.index == wanted.index &&
+                 each.kv_head == wanted.kv_head;
+        });
   };
   for (const Choices::Choice& choice : ours.all) {
     const auto same = find(choice);
     ASSERT_NE(same, reference.all.end());
     EXPECT_EQ(choice.kept, same->kept) << "layer " << choice.layer << " token " << choice.index;
-    EXPECT_EQ(choice.n_attended, same->n_attended) << "layer " << choice.layer << " token " << choice.index;
+    EXPECT_EQ(choice.n_attended, same->n_attended)
+        << "layer " << choice.layer << " token " << choice.index;
   }
 }
 
@@ -157,7 +179,8 @@ TEST_P(PagedGistAttentionTest, ChoosesAndAttendsAsTheReferenceInFloat32) {
   EachInstructionSet().run([&] {
     for (const int64_t piece : {1000, 37}) {
       Choices ours;
-      EXPECT_LT(largest(run_paged(torch::kFloat32, KvType::kF32, piece, ours) - reference), 2e-5) << "piece " << piece;
+      EXPECT_LT(largest(run_paged(torch::kFloat32, KvType::kF32, piece, ours) - reference), 2e-5)
+          << "piece " << piece;
       expect_same_choices(ours, expected);
     }
   });
@@ -186,7 +209,9 @@ TEST_P(PagedInt8Test, KeysAndValuesPointTheSameWay) {
   const Tensor reference = run_reference(torch::kFloat32, unused);
   EachInstructionSet().run([&] {
     const Tensor ours = run_paged(torch::kFloat32, KvType::kInt8, 50, unused);
-    EXPECT_GT(torch::cosine_similarity(ours.flatten(2), reference.flatten(2), -1).min().item<double>(), 0.999);
+    EXPECT_GT(
+        torch::cosine_similarity(ours.flatten(2), reference.flatten(2), -1).min().item<double>(),
+        0.999);
   });
 }
 
@@ -214,13 +239,24 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"budget", {6, 2, 64}, {8, 2}, with([](auto& o) { o.selection.budget = 96; })},
         Setting{"mass", {6, 2, 64}, {8, 2}, with([](auto& o) { o.selection.mass = 0.7; })},
         Setting{"all of the mass", {6, 2, 64}, {8}, with([](auto& o) { o.selection.mass = 1; })},
-        Setting{"group", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.by = SelectBy::kGroupSum; })},
-        Setting{"group maximum", {6, 2, 64}, {8}, with([](auto& o) { o.selection.by = SelectBy::kGroupMax; })},
-        Setting{"group softmax", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.by = SelectBy::kGroupSoftmax; })},
-        Setting{"recent", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.pivot = Pivot::kRecent; })},
-        Setting{"random", {6, 2, 64}, {8}, with([](auto& o) { o.selection.pivot = Pivot::kRandom; })},
-        Setting{"mean", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.pivot = Pivot::kMean; })},
-        Setting{"quest", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.pivot = Pivot::kQuest; })},
+        Setting{"group", {6, 2, 64}, {4, 4}, with([](auto& o) {
+                  o.selection.by = SelectBy::kGroupSum;
+                })},
+        Setting{"group maximum", {6, 2, 64}, {8}, with([](auto& o) {
+                  o.selection.by = SelectBy::kGroupMax;
+                })},
+        Setting{"group softmax", {6, 2, 64}, {4, 4}, with([](auto& o) {
+                  o.selection.by = SelectBy::kGroupSoftmax;
+                })},
+        Setting{"recent", {6, 2, 64}, {4, 4}, with([](auto& o) {
+                  o.selection.pivot = Pivot::kRecent;
+                })},
+        Setting{
+            "random", {6, 2, 64}, {8}, with([](auto& o) { o.selection.pivot = Pivot::kRandom; })},
+        Setting{
+            "mean", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.pivot = Pivot::kMean; })},
+        Setting{
+            "quest", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.pivot = Pivot::kQuest; })},
         Setting{"mean without gists", {6, 2, 64}, {8}, with([](auto& o) {
                   o.has_gists = false;
                   o.selection.pivot = Pivot::kMean;
@@ -246,7 +282,8 @@ TEST(PagedFullAttention, AttendsAsLibTorchDoes) {
     for (const int64_t n : {130, 3, 1, 1}) {
       const auto random = [&](int64_t heads) { return torch::randn({n, heads, 64}).to(dtype); };
       const AttentionInput in{.q = random(6), .k = random(2), .v = random(2), .scale = 0.125};
-      EXPECT_LT(largest(plain.attend(0, in).to(torch::kFloat64) - paged.attend(0, in).to(torch::kFloat64)),
+      EXPECT_LT(largest(plain.attend(0, in).to(torch::kFloat64) -
+                        paged.attend(0, in).to(torch::kFloat64)),
                 wide ? 1e-5 : 2e-2);
     }
   }
@@ -259,18 +296,22 @@ TEST(PagedKvCache, SequencesShareAPool) {
   const auto pool = std::make_shared<PagePool>(PagedKvCache::page_bytes(first.shape()));
   const auto fill = [&](PagedKvCache& cache, int64_t n, float value) {
     const std::vector<float> rows(static_cast<size_t>(n * 64), value);
-    cache.append(0, {rows.data(), rows.data(), false, 64, 64}, std::vector<int8_t>(static_cast<size_t>(n), kRawLevel));
+    cache.append(0,
+                 {rows.data(), rows.data(), false, 64, 64},
+                 std::vector<int8_t>(static_cast<size_t>(n), kRawLevel));
   };
   const auto holds = [](const PagedKvCache& cache, int64_t token, float value) {
     float key = 0;
     std::memcpy(&key, cache.row(0, 1, token), sizeof key);
     return key == value;
   };
-  PagedKvCache a = make_paged_cache(config, KvType::kF32, 1, pool), b = make_paged_cache(config, KvType::kF32, 1, pool);
+  PagedKvCache a = make_paged_cache(config, KvType::kF32, 1, pool),
+               b = make_paged_cache(config, KvType::kF32, 1, pool);
   fill(a, 100, 1.0F);
   fill(b, 70, 2.0F);
   fill(a, 100, 3.0F);
-  EXPECT_TRUE(holds(a, 99, 1.0F) && holds(a, 100, 3.0F) && holds(a, 199, 3.0F) && holds(b, 69, 2.0F));
+  EXPECT_TRUE(holds(a, 99, 1.0F) && holds(a, 100, 3.0F) && holds(a, 199, 3.0F) &&
+              holds(b, 69, 2.0F));
   a.truncate(10, std::vector<int64_t>{0});
   fill(b, 300, 4.0F);
   EXPECT_TRUE(holds(a, 9, 1.0F) && holds(b, 69, 2.0F) && holds(b, 369, 4.0F));

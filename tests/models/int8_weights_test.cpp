@@ -19,14 +19,16 @@ Tensor logits_of(CausalLM& model, const Tensor& ids, int64_t n_prompt) {
   std::vector<Tensor> rows;
   for (int64_t done = 0; done < ids.size(0);) {
     const int64_t n = done == 0 ? n_prompt : 1;
-    rows.push_back(model.logits(model.forward(ids.narrow(0, done, n), torch::arange(done, done + n), attention)));
+    rows.push_back(model.logits(
+        model.forward(ids.narrow(0, done, n), torch::arange(done, done + n), attention)));
     done += n;
   }
   return torch::cat(rows);
 }
 
 double relative_error(const Tensor& actual, const Tensor& expected) {
-  return ((actual.to(torch::kFloat64) - expected.to(torch::kFloat64)).norm() / expected.norm()).item<double>();
+  return ((actual.to(torch::kFloat64) - expected.to(torch::kFloat64)).norm() / expected.norm())
+      .item<double>();
 }
 
 class Int8WeightsTest : public ::testing::TestWithParam<std::string> {
@@ -40,8 +42,8 @@ TEST_P(Int8WeightsTest, LogitsStayNear) {
   const auto exact = load_model(*golden_.checkpoint);
   const auto packed = load_model(*golden_.checkpoint, {.weights = WeightKind::kInt8});
   const Tensor expected = logits_of(*exact, ids_, 96);
-  // Each rounding to 8 bits errs by 0.5% of the deviation; weights take part in ten products one behind the other (two
-  // layers, the logits), and while tokens go one by one, inputs as well.
+  // Each rounding to 8 bits errs by 0.5% of the deviation; weights take part in ten products one
+  // behind the other (two layers, the logits), and while tokens go one by one, inputs as well.
   EXPECT_LT(relative_error(logits_of(*packed, ids_, 96), expected), 0.02);
   EXPECT_LT(relative_error(logits_of(*packed, ids_, 32), expected), 0.03);
 }
@@ -52,7 +54,8 @@ TEST_P(Int8WeightsTest, MatricesAreHeldInEightBitsAlone) {
   int64_t reported = 0;
   const auto progress = [&](int64_t done, int64_t) { reported = done; };
   const auto model =
-      load_model(*golden_.checkpoint, {.dtype = torch::kBFloat16, .weights = WeightKind::kInt8, .progress = progress});
+      load_model(*golden_.checkpoint,
+                 {.dtype = torch::kBFloat16, .weights = WeightKind::kInt8, .progress = progress});
   EXPECT_EQ(model->dtype(), torch::kBFloat16);
   for (const auto& parameter : model->named_parameters()) {
     EXPECT_EQ(parameter.value().dim(), 1) << parameter.key();
@@ -77,29 +80,42 @@ INSTANTIATE_TEST_SUITE_P(,
 
 TEST(Int8Weights, AFilesOwnBlocksAreKept) {
   const torch::InferenceMode inference;
-  const GoldenModel golden = open_golden_model("llama-mha");  // whose q and k rows GGUF orders differently
-  const auto file = std::filesystem::temp_directory_path() / ("ssa_int8_weights_" + std::to_string(::getpid()) + ".gguf");
+  const GoldenModel golden =
+      open_golden_model("llama-mha");  // whose q and k rows GGUF orders differently
+  const auto file = std::filesystem::temp_directory_path() /
+                    ("ssa_int8_weights_" + std::to_string(::getpid()) + ".gguf");
   save_gguf_checkpoint(*golden.checkpoint, file, {.type = "q8_0"});
   const auto stored = open_checkpoint(file);
   std::filesystem::remove(file);  // stays mapped
-  for (const std::string name : {"model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"}) {
+  for (const std::string name :
+       {"model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"}) {
     const auto blocks = stored->int8_blocks(name);
     ASSERT_TRUE(blocks.has_value()) << name;
     const PackedMatrix matrix = PackedMatrix::from_blocks(*blocks, torch::kFloat32);
-    EXPECT_TRUE(torch::equal(matrix.rows(torch::arange(matrix.n_rows())), to_tensor(stored->tensor(name)))) << name;
+    EXPECT_TRUE(
+        torch::equal(matrix.rows(torch::arange(matrix.n_rows())), to_tensor(stored->tensor(name))))
+        << name;
   }
   EXPECT_FALSE(stored->int8_blocks("model.norm.weight").has_value());
   // Nothing is rounded a second time: many tokens see the file's own numbers.
-  const auto exact = load_model(*stored), packed = load_model(*stored, {.weights = WeightKind::kInt8});
-  EXPECT_LT(relative_error(logits_of(*packed, golden.ids, 512), logits_of(*exact, golden.ids, 512)), 0.01);
+  const auto exact = load_model(*stored),
+             packed = load_model(*stored, {.weights = WeightKind::kInt8});
+  EXPECT_LT(relative_error(logits_of(*packed, golden.ids, 512), logits_of(*exact, golden.ids, 512)),
+            0.01);
 }
 
 TEST(Int8Weights, DevicesAndTypesThatLackThemAreNamed) {
   const GoldenModel golden = open_golden_model("llama-mha");
-  expect_error([&] { load_model(*golden.checkpoint, {.dtype = torch::kFloat64, .weights = WeightKind::kInt8}); },
-               "--weights int8 computes in f32 or bf16, not in Double");
-  expect_error([&] { load_model(*golden.checkpoint, {.weights = WeightKind::kInt8, .device = torch::kCUDA}); },
-               "--weights int8 runs on the CPU, not on cuda");
+  expect_error(
+      [&] {
+        load_model(*golden.checkpoint, {.dtype = torch::kFloat64, .weights = WeightKind::kInt8});
+      },
+      "--weights int8 computes in f32 or bf16, not in Double");
+  expect_error(
+      [&] {
+        load_model(*golden.checkpoint, {.weights = WeightKind::kInt8, .device = torch::kCUDA});
+      },
+      "--weights int8 runs on the CPU, not on cuda");
 }
 
 TEST(Int8Weights, AWeightThatIsNotANumberIsNamed) {

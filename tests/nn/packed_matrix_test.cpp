@@ -32,10 +32,13 @@ TEST(PackedMatrix, KeepsWeightsToHalfAStep) {
     for (const torch::ScalarType source : {torch::kFloat32, torch::kBFloat16, torch::kFloat64}) {
       const Tensor weights = random_weights(37, n_columns).to(source);
       const Tensor wide = weights.to(torch::kFloat32);
-      const Tensor blocks = torch::constant_pad_nd(wide, {0, (32 - n_columns % 32) % 32}).unflatten(1, {-1, 32});
-      const Tensor step = blocks.abs().amax(-1, true).div(127).expand_as(blocks).flatten(1).slice(1, 0, n_columns);
+      const Tensor blocks =
+          torch::constant_pad_nd(wide, {0, (32 - n_columns % 32) % 32}).unflatten(1, {-1, 32});
+      const Tensor step =
+          blocks.abs().amax(-1, true).div(127).expand_as(blocks).flatten(1).slice(1, 0, n_columns);
       // The f16 scale is off by 2^-11 at most, which the largest byte multiplies by 127.
-      EXPECT_LE(((unpacked(pack(weights)) - wide).abs() / step).max().item<float>(), 0.5 + 127 * 0x1p-11);
+      EXPECT_LE(((unpacked(pack(weights)) - wide).abs() / step).max().item<float>(),
+                0.5 + 127 * 0x1p-11);
     }
   }
 }
@@ -44,8 +47,10 @@ TEST(PackedMatrix, TakesAFilesBlocksAsTheyAre) {
   const std::vector<int64_t> shape = {18, 3 * 34};
   const auto bytes = std::make_shared<Tensor>(torch::randint(256, shape, torch::kUInt8));
   bytes->view({-1, 34}).select(1, 1).fill_(0x20);  // the scale's upper byte: about 2^-7
-  const std::span<const std::byte> data(static_cast<const std::byte*>(bytes->const_data_ptr()), bytes->nbytes());
-  const PackedMatrix matrix = PackedMatrix::from_blocks({DType::kU8, shape, data, bytes}, torch::kFloat32);
+  const std::span<const std::byte> data(static_cast<const std::byte*>(bytes->const_data_ptr()),
+                                        bytes->nbytes());
+  const PackedMatrix matrix =
+      PackedMatrix::from_blocks({DType::kU8, shape, data, bytes}, torch::kFloat32);
   const Tensor expected = torch::empty({18, 96});
   dequantize(GgufType::kQ8_0, data, {expected.mutable_data_ptr<float>(), 18 * 96});
   EXPECT_TRUE(torch::equal(unpacked(matrix), expected));
@@ -55,10 +60,12 @@ TEST(PackedMatrix, TakesAFilesBlocksAsTheyAre) {
 }
 
 TEST(PackedMatrix, RefusesWeightsThatAreNotNumbers) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e9F}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e9F}) {
     Tensor weights = random_weights(20, 32);
     weights[19][3] = bad;
-    expect_error([&] { PackedMatrix::quantize(weights, torch::kFloat32, "blk.up_proj.weight"); }, "blk.up_proj.weight");
+    expect_error([&] { PackedMatrix::quantize(weights, torch::kFloat32, "blk.up_proj.weight"); },
+                 "blk.up_proj.weight");
   }
 }
 
@@ -74,7 +81,8 @@ TEST_P(PackedLinearTest, FewTokensAreNearThePlainProduct) {
     EXPECT_EQ(actual.scalar_type(), GetParam());
     const auto wide = [](const Tensor& t) { return t.to(torch::kFloat64); };
     const Tensor exact = torch::linear(wide(x), wide(unpacked(matrix)), wide(bias));
-    // Inputs are rounded to steps of largest / 127, largest being near 2.2 deviations: 0.5% of the deviation in the mean.
+    // Inputs are rounded to steps of largest / 127, largest being near 2.2 deviations: 0.5% of the
+    // deviation in the mean.
     EXPECT_LT(((wide(actual) - exact).norm() / exact.norm()).item<double>(), 0.008);
   }
 }
@@ -99,11 +107,14 @@ TEST_P(PackedLinearTest, SeveralMatricesStandSideBySide) {
     };
     const Tensor apart = torch::cat({one(0, 0), one(1, 40), one(2, 47)}, 1);
     const Tensor together = packed_linear(x, matrices, bias);
-    EXPECT_TRUE(n_tokens <= 8 ? torch::equal(together, apart) : bool(all_close(together, apart, 0.05)));
+    EXPECT_TRUE(n_tokens <= 8 ? torch::equal(together, apart)
+                              : bool(all_close(together, apart, 0.05)));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Type, PackedLinearTest, ::testing::Values(torch::kFloat32, torch::kBFloat16));
+INSTANTIATE_TEST_SUITE_P(Type,
+                         PackedLinearTest,
+                         ::testing::Values(torch::kFloat32, torch::kBFloat16));
 
 TEST(PackedLinear, GradientsReachTheInput) {
   const PackedMatrix matrix = pack(random_weights(10, 32));
@@ -114,14 +125,18 @@ TEST(PackedLinear, GradientsReachTheInput) {
 
 TEST(PackedLinear, NoTokensGiveNoRows) {
   const PackedMatrix matrix = pack(random_weights(10, 32));
-  EXPECT_EQ(packed_linear(torch::empty({0, 32}), {&matrix, 1}, {}).sizes(), at::IntArrayRef({0, 10}));
+  EXPECT_EQ(packed_linear(torch::empty({0, 32}), {&matrix, 1}, {}).sizes(),
+            at::IntArrayRef({0, 10}));
 }
 
 /// Gives every matrix but those named "plain" in 8 bits.
 class PackedParameters : public ParameterSource {
  public:
-  Tensor parameter(const std::string&, at::IntArrayRef shape) override { return random_weights(1, c10::multiply_integers(shape)).view(shape); }
-  std::optional<PackedMatrix> packed_matrix(const std::string& name, at::IntArrayRef shape) override {
+  Tensor parameter(const std::string&, at::IntArrayRef shape) override {
+    return random_weights(1, c10::multiply_integers(shape)).view(shape);
+  }
+  std::optional<PackedMatrix> packed_matrix(const std::string& name,
+                                            at::IntArrayRef shape) override {
     return name.starts_with("plain") ? std::nullopt : std::optional(pack(parameter(name, shape)));
   }
 };
@@ -141,7 +156,8 @@ TEST(PackedLayers, HoldTheirMatricesInEightBitsAlone) {
 
 TEST(PackedLayers, APlainPartAmongPackedOnesIsAnError) {
   PackedParameters source;
-  const std::vector<Linear> parts = {Linear(source, "q", 3, 32, false), Linear(source, "plain", 2, 32, false)};
+  const std::vector<Linear> parts = {Linear(source, "q", 3, 32, false),
+                                     Linear(source, "plain", 2, 32, false)};
   EXPECT_THROW(FusedLinear{parts}, c10::Error);
 }
 

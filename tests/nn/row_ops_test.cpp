@@ -1,4 +1,5 @@
-// The own loops against LibTorch's operations, which the same functions take where gradients are asked for.
+// The own loops against LibTorch's operations, which the same functions take where gradients are
+// asked for.
 #include "nn/row_ops.h"
 
 #include <gtest/gtest.h>
@@ -33,7 +34,9 @@ TEST_P(RowOpsTest, RmsNorm) {
   const auto op = [](const std::vector<Tensor>& in) { return rms_norm(in[0], in[1], 1e-5); };
   expect_close(op, {random({3, 576}), random({576})});
   expect_close(op, {random({2, 5, 48}), random({48})});
-  const Tensor part = random({4, 6 * 32 + 40}).narrow(1, 0, 6 * 32).unflatten(1, {6, 32});  // heads of a fused product
+  const Tensor part = random({4, 6 * 32 + 40})
+                          .narrow(1, 0, 6 * 32)
+                          .unflatten(1, {6, 32});  // heads of a fused product
   expect_close(op, {part, random({32})});
   expect_close(op, {random({300, 576}), random({576})});  // beyond what own loops take
 }
@@ -55,11 +58,13 @@ TEST_P(RowOpsTest, RotateHalves) {
   expect_close(op, {random({1, 9, 64}), random({1, 1, 64}), random({1, 1, 64})});
   const Tensor part = random({3, 5 * 24 + 7}).narrow(1, 7, 5 * 24).unflatten(1, {5, 24});
   expect_close(op, {part, random({3, 1, 24}), random({3, 1, 24})});
-  const Tensor transposed = random({5, 3, 24}).transpose(0, 1);  // heads apart: LibTorch's operations
+  const Tensor transposed =
+      random({5, 3, 24}).transpose(0, 1);  // heads apart: LibTorch's operations
   expect_close(op, {transposed.contiguous(), random({3, 1, 24}), random({3, 1, 24})});
   const torch::NoGradGuard no_grad;
   const Tensor cos = random({3, 1, 24}), sin = random({3, 1, 24});
-  EXPECT_TRUE(all_close(rotate_halves(transposed, cos, sin), rotate_halves(transposed.contiguous(), cos, sin), 0.1));
+  EXPECT_TRUE(all_close(
+      rotate_halves(transposed, cos, sin), rotate_halves(transposed.contiguous(), cos, sin), 0.1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Type, RowOpsTest, ::testing::Values(torch::kFloat32, torch::kBFloat16));

@@ -1,5 +1,5 @@
-// Selection against tests/golden/gist/selection.json, made by the independent reference (tools/reference/make_golden.py
-// describes the fields).
+// Selection against tests/golden/gist/selection.json, made by the independent reference
+// (tools/reference/make_golden.py describes the fields).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -17,7 +17,9 @@ double score_of(const Json& value) {
   }
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const auto& text = value.get_ref<const std::string&>();
-  return text == "inf" ? kInfinity : text == "-inf" ? -kInfinity : std::numeric_limits<double>::quiet_NaN();
+  return text == "inf"    ? kInfinity
+         : text == "-inf" ? -kInfinity
+                          : std::numeric_limits<double>::quiet_NaN();
 }
 
 GistLayout layout_of(const Json& item) {
@@ -57,7 +59,8 @@ std::vector<int64_t> expand(const Json& ranges) {
 }
 
 TEST(SelectGolden, AgreesWithTheReference) {
-  const Json golden = read_json_file(std::filesystem::path(SSA_GOLDEN_DIR) / "gist" / "selection.json");
+  const Json golden =
+      read_json_file(std::filesystem::path(SSA_GOLDEN_DIR) / "gist" / "selection.json");
   int64_t number = 0;
   for (const Json& item : golden["cases"]) {
     SCOPED_TRACE("case " + std::to_string(number++) + ", " + item["kind"].get<std::string>());
@@ -73,8 +76,12 @@ TEST(SelectGolden, AgreesWithTheReference) {
           flat.push_back(score_of(score));
         }
       }
-      top_k.push_back(top_k_of_level(options, level, item["n_tokens"].get<int64_t>(), layout.n_gists(level),
-                                     group_size, layout.chunk_sizes()));
+      top_k.push_back(top_k_of_level(options,
+                                     level,
+                                     item["n_tokens"].get<int64_t>(),
+                                     layout.n_gists(level),
+                                     group_size,
+                                     layout.chunk_sizes()));
     }
     if (!item["places"].is_null()) {
       EXPECT_EQ(top_k, item["places"].get<std::vector<int64_t>>());
@@ -82,7 +89,11 @@ TEST(SelectGolden, AgreesWithTheReference) {
     const KeptGists kept = select_gists(layout, scores, group_size, top_k, options);
     EXPECT_EQ(kept, item["union"].get<KeptGists>());
     const MaskRule rule{item["sink"].get<int64_t>(), item["previous"].get<int64_t>()};
-    EXPECT_EQ(attended_keys({layout, true}, rule, kept, item["query"].get<int64_t>(), item["generated"].get<bool>()),
+    EXPECT_EQ(attended_keys({layout, true},
+                            rule,
+                            kept,
+                            item["query"].get<int64_t>(),
+                            item["generated"].get<bool>()),
               expand(item["attended"]));
   }
   EXPECT_GE(number, 300);

@@ -1,6 +1,7 @@
 """Compares `ssa layout` with the reference on random cases: ids, positions, levels, chunks, mask.
 
 Usage: python compare_layout.py [--program ../../build/ssa] [--cases 1000] [--seed 31] [--only N]
+                                [--jobs 2]
 Needs numpy alone. Exit status 1 if any case differs; every failure prints its number, the command
 and the first difference, and leaves its files in the folder named at the end.
 
@@ -10,6 +11,7 @@ out with the one, then as laid ids with the other.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import sys
@@ -66,7 +68,6 @@ class Comparison:
     def __init__(self, program, folder):
         self.program = program
         self.folder = folder
-        self.generator = random.Random(7)
         self.tokenizer = TinyTokenizer()
         self.model = os.path.join(folder, "model")
         write_model(
@@ -83,7 +84,15 @@ class Comparison:
         # one word, so that no parser takes a negative number for a flag
         return command + [f"--sink={sink}", "--previous-chunks", str(case["previous"])] + flags
 
-    def differences(self, number, case):
+    def compare(self, numbered_case):
+        """(the case's number, the case as it was run, lines about what differs, the last command)"""
+        number, case = numbered_case
+        # of its own, so that case N is the same whether it is run alone or not
+        generator = random.Random(number)
+        case = adopt_tokenizer(case, self.tokenizer, generator)
+        return number, case, *self.differences(number, case, input_file(case, generator))
+
+    def differences(self, number, case, content):
         """(lines about what differs, the last command)."""
         layout = layout_of(case)
         name = f"case{number}"
@@ -91,7 +100,6 @@ class Comparison:
         if case["boundary"] is None:
             flags.append("--plain-chunks")
         mask_path = os.path.join(self.folder, name + ".safetensors")
-        content = input_file(case, self.generator)
         same_sink = case["sink"] == case["mask_sink"]
         command = self.command(name, content, case, case["sink"], flags)
         lines = []
@@ -151,19 +159,20 @@ def main():
     parser.add_argument(
         "--stop-after", type=int, default=10, help="failures to show before stopping"
     )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases run at a time")
     arguments = parser.parse_args()
 
     folder = tempfile.mkdtemp(prefix="compare_layout_")
     comparison = Comparison(arguments.program, folder)
+    cases = list(enumerate(layout_cases(arguments.cases, arguments.seed)))
+    if arguments.only is not None:
+        cases = [cases[arguments.only]]
     n_run = n_failed = 0
-    for number, case in enumerate(layout_cases(arguments.cases, arguments.seed)):
-        # the same ids for case N, whether it is run alone or not
-        case = adopt_tokenizer(case, comparison.tokenizer, random.Random(number))
-        if arguments.only is not None and number != arguments.only:
-            continue
-        lines, command = comparison.differences(number, case)
-        n_run += 1
-        if lines:
+    with multiprocessing.Pool(arguments.jobs) as pool:
+        for number, case, lines, command in pool.imap(comparison.compare, cases, chunksize=4):
+            n_run += 1
+            if not lines:
+                continue
             n_failed += 1
             print(f"case {number} (of seed {arguments.seed}) differs:", *lines, sep="\n    ")
             print("    case:", json.dumps(case))

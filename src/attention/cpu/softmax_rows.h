@@ -1,10 +1,12 @@
-// Running softmax over rows of scores, in vectors of floats; see SoftmaxState. For files of one instruction set only:
-// all of it is in an unnamed namespace, so that each file keeps its own, compiled with its own flags.
+// Running softmax over rows of scores, in vectors of floats; see SoftmaxState. For files of one
+// instruction set only: all of it is in an unnamed namespace, so that each file keeps its own,
+// compiled with its own flags.
 //
-// Vec describes a register of kLanes floats: Register, load, store, load_first and store_first (the first n lanes), set
-// (one value in all), add, multiply, multiply_add(a, b, c) = a * b + c, larger (b where a is NaN or b is), round,
-// times_power(x, n) = x * 2^n, zero_below(x, floor, y) = x < floor ? 0 : y, sum_of_lanes, largest_lane, and
-// store_sums(a, b, c, d, out): the sums of lanes of four registers.
+// Vec describes a register of kLanes floats: Register, load, store, load_first and store_first (the
+// first n lanes), set (one value in all), add, multiply, multiply_add(a, b, c) = a * b + c, larger
+// (b where a is NaN or b is), round, times_power(x, n) = x * 2^n, zero_below(x, floor, y) = x <
+// floor ? 0 : y, sum_of_lanes, largest_lane, and store_sums(a, b, c, d, out): the sums of lanes of
+// four registers.
 #pragma once
 
 #include <cmath>
@@ -23,8 +25,13 @@ template <class Vec>
 typename Vec::Register exp2_of(typename Vec::Register x) {
   constexpr float kFloor = -125.0F;  // a smaller power could not be built from exponent bits
   // Interpolation of 2^f at the Chebyshev points of [-0.5, 0.5]; relative error 2e-8.
-  constexpr float kCoefficients[] = {1.54614449e-4F, 1.3400428e-3F,  9.61805694e-3F, 5.55032715e-2F,
-                                     0.240226507F,   0.693147182F,   1.0F};
+  constexpr float kCoefficients[] = {1.54614449e-4F,
+                                     1.3400428e-3F,
+                                     9.61805694e-3F,
+                                     5.55032715e-2F,
+                                     0.240226507F,
+                                     0.693147182F,
+                                     1.0F};
   const auto clamped = Vec::larger(Vec::set(kFloor), x);
   const auto whole = Vec::round(clamped);
   const auto fraction = Vec::multiply_add(whole, Vec::set(-1.0F), clamped);
@@ -49,7 +56,8 @@ void scale_and_add(float* to, float factor, const float* from, float from_factor
   const auto scale = Vec::set(factor), from_scale = Vec::set(from_factor);
   for (int64_t i = 0; i < n; i += Vec::kLanes) {
     const int64_t left = n - i;
-    const auto sum = Vec::multiply_add(Vec::load_first(from + i, left), from_scale,
+    const auto sum = Vec::multiply_add(Vec::load_first(from + i, left),
+                                       from_scale,
                                        Vec::multiply(Vec::load_first(to + i, left), scale));
     Vec::store_first(to + i, left, sum);
   }
@@ -89,7 +97,8 @@ void merge(const HeadShape& shape, const SoftmaxState& b, const SoftmaxState& a)
     const float factor_b = weight_under<Vec>(b.largest[h], largest);
     a.largest[h] = largest;
     a.sum[h] = a.sum[h] * factor_a + b.sum[h] * factor_b;
-    scale_and_add<Vec>(a.out + h * shape.head_dim, factor_a, b.out + h * shape.head_dim, factor_b, shape.head_dim);
+    scale_and_add<Vec>(
+        a.out + h * shape.head_dim, factor_a, b.out + h * shape.head_dim, factor_b, shape.head_dim);
   }
 }
 

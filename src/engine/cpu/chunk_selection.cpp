@@ -14,13 +14,17 @@ namespace {
 
 constexpr int64_t kUnfoldingSink = 3;  // what unfolding uses where the mask's sink is negative
 
-int64_t words(int64_t n) { return (n + 63) / 64; }
+int64_t words(int64_t n) {
+  return (n + 63) / 64;
+}
 
 bool is_set(const std::vector<uint64_t>& bits, int64_t i) {
   return (bits[static_cast<size_t>(i / 64)] >> (i % 64) & 1) != 0;
 }
 
-void set(std::vector<uint64_t>& bits, int64_t i) { bits[static_cast<size_t>(i / 64)] |= uint64_t{1} << (i % 64); }
+void set(std::vector<uint64_t>& bits, int64_t i) {
+  bits[static_cast<size_t>(i / 64)] |= uint64_t{1} << (i % 64);
+}
 
 template <class Fn>
 void for_each_set(const std::vector<uint64_t>& bits, const Fn& fn) {
@@ -40,7 +44,9 @@ int64_t count_set(const std::vector<uint64_t>& bits) {
 }
 
 /// Ordinals of the children of what is kept, neighbouring groups joined.
-std::vector<Range> children_of(const GistLayout& layout, int level, const std::vector<uint64_t>& kept) {
+std::vector<Range> children_of(const GistLayout& layout,
+                               int level,
+                               const std::vector<uint64_t>& kept) {
   std::vector<Range> ranges;
   for_each_set(kept, [&](int64_t gist) {
     const Range children = layout.children(level, gist);
@@ -53,8 +59,12 @@ std::vector<Range> children_of(const GistLayout& layout, int level, const std::v
   return ranges;
 }
 
-/// Splits q into its positive and its negative part: max(q * low, q * high) is q * high where q > 0, else q * low.
-void split_signs(const float* q, size_t n, std::vector<float>& positive, std::vector<float>& negative) {
+/// Splits q into its positive and its negative part: max(q * low, q * high) is q * high where q >
+/// 0, else q * low.
+void split_signs(const float* q,
+                 size_t n,
+                 std::vector<float>& positive,
+                 std::vector<float>& negative) {
   positive.resize(n);
   negative.resize(n);
   for (size_t i = 0; i < n; ++i) {
@@ -65,10 +75,13 @@ void split_signs(const float* q, size_t n, std::vector<float>& positive, std::ve
 
 }  // namespace
 
-bool ChunkSelection::by_order() const { return context_->order != nullptr; }
+bool ChunkSelection::by_order() const {
+  return context_->order != nullptr;
+}
 
 const KeyBank& ChunkSelection::bank(int i) const {
-  return context_->pivots != nullptr ? context_->pivots->keys(i) : context_->cache.bank(context_->layer, i);
+  return context_->pivots != nullptr ? context_->pivots->keys(i)
+                                     : context_->cache.bank(context_->layer, i);
 }
 
 void ChunkSelection::begin(const SelectionContext& context, const GroupQuery& query) {
@@ -81,7 +94,8 @@ void ChunkSelection::begin(const SelectionContext& context, const GroupQuery& qu
     Level& of = level(i);
     of.n = layout.n_gists(i);
     of.stride = (of.n / kTileKeys + 1) * kTileKeys;
-    of.top_k = top_k_of_level(context.options, i, query.n_tokens, of.n, query.group_size, layout.chunk_sizes());
+    of.top_k = top_k_of_level(
+        context.options, i, query.n_tokens, of.n, query.group_size, layout.chunk_sizes());
     of.scores.resize(static_cast<size_t>(query.group_size * of.stride));
     of.bits.resize(static_cast<size_t>(n_choosers_));
     for (Bits& bits : of.bits) {
@@ -124,12 +138,20 @@ void ChunkSelection::score_range(int i, Range ordinals) {
   const KvShape& shape = context_->cache.shape();
   const ScoreKernels& kernels = score_kernels(instruction_set());
   const auto score = [&](const KeyBank& keys, const float* q, float* out) {
-    const std::byte* first = keys.keys(query_.kv_head) + ordinals.begin * vector_bytes(shape.type, shape.head_dim);
+    const std::byte* first =
+        keys.keys(query_.kv_head) + ordinals.begin * vector_bytes(shape.type, shape.head_dim);
     if (keys.order() == KeyOrder::kTiles) {
       kernels.score_tiles(shape.type, shape.head_dim, q, group, first, n, out, of.stride);
     } else {
-      kernels.score_vectors(shape.type, shape.head_dim, q, group, first, vector_bytes(shape.type, shape.head_dim), n,
-                            out, of.stride);
+      kernels.score_vectors(shape.type,
+                            shape.head_dim,
+                            q,
+                            group,
+                            first,
+                            vector_bytes(shape.type, shape.head_dim),
+                            n,
+                            out,
+                            of.stride);
     }
   };
   if (context_->options.pivot != Pivot::kQuest) {
@@ -252,7 +274,8 @@ void ChunkSelection::keep_by_mass() {
     }
     top_k.push_back(of.top_k);
   }
-  const KeptGists kept = select_gists(context_->layout, scores, query_.group_size, top_k, context_->options);
+  const KeptGists kept =
+      select_gists(context_->layout, scores, query_.group_size, top_k, context_->options);
   for (size_t i = 0; i < kept.size(); ++i) {
     for (const int64_t gist : kept[i]) {
       set(levels_[i].kept, gist);
@@ -268,7 +291,9 @@ void ChunkSelection::finish(HeadJob& job) {
       continue;
     }
     for (int64_t chooser = 0; chooser < n_choosers_; ++chooser) {
-      choose(i, chooser, children_of(context_->layout, i + 1, level(i + 1).bits[static_cast<size_t>(chooser)]));
+      choose(i,
+             chooser,
+             children_of(context_->layout, i + 1, level(i + 1).bits[static_cast<size_t>(chooser)]));
     }
     unite(i);
   }
@@ -284,11 +309,14 @@ void ChunkSelection::finish(HeadJob& job) {
 
 void ChunkSelection::add_raw(HeadJob& job) const {
   const GistLayout& layout = context_->layout;
-  const auto add = [&](Range tokens) { job.add_raw(context_->cache, context_->layer, query_.kv_head, tokens); };
+  const auto add = [&](Range tokens) {
+    job.add_raw(context_->cache, context_->layer, query_.kv_head, tokens);
+  };
   const VisibleSet visible = visible_set(layout, context_->rule, query_.index);
   const int64_t sink = context_->rule.sink >= 0 ? context_->rule.sink : kUnfoldingSink;
   const int64_t end = layout.raw_before(query_.index + 1);
-  // Sinks reach from the beginning, the own and the previous chunks and the suffix to the query itself.
+  // Sinks reach from the beginning, the own and the previous chunks and the suffix to the query
+  // itself.
   const int64_t tail = std::min(visible.raw.rest.empty() ? end : visible.raw.rest.begin,
                                 layout.raw_before(std::min(layout.prefix_end(), query_.index + 1)));
   const int64_t head = std::min(
@@ -322,9 +350,11 @@ void ChunkSelection::score_gist(int i, int64_t ordinal) {
   const int64_t slot = tiles ? ordinal % kTileKeys : 0;
   const std::byte* first = gists.keys(query_.kv_head) + (ordinal - slot) * bytes;
   if (tiles) {
-    kernels.score_tiles(shape.type, shape.head_dim, query_.q, group, first, slot + 1, scores.data(), kTileKeys);
+    kernels.score_tiles(
+        shape.type, shape.head_dim, query_.q, group, first, slot + 1, scores.data(), kTileKeys);
   } else {
-    kernels.score_vectors(shape.type, shape.head_dim, query_.q, group, first, bytes, 1, scores.data(), kTileKeys);
+    kernels.score_vectors(
+        shape.type, shape.head_dim, query_.q, group, first, bytes, 1, scores.data(), kTileKeys);
   }
   for (int64_t head = 0; head < group; ++head) {
     gist_scores_.push_back(scores[static_cast<size_t>(head * kTileKeys + slot)]);
@@ -343,12 +373,14 @@ void ChunkSelection::add_gists(HeadJob& job) {
   gist_scores_.clear();
   gist_scores_.reserve(static_cast<size_t>(n_scored * query_.group_size));  // pointers into it stay
   const auto add = [&](int i, int64_t gist, bool has_score) {
-    const std::byte* value = context_->cache.bank(context_->layer, i).values(query_.kv_head) + gist * bytes;
+    const std::byte* value =
+        context_->cache.bank(context_->layer, i).values(query_.kv_head) + gist * bytes;
     if (has_score) {
       job.scored.push_back({value, level(i).scores.data() + gist, level(i).stride});
     } else {
       score_gist(i, gist);
-      job.scored.push_back({value, gist_scores_.data() + gist_scores_.size() - query_.group_size, 1});
+      job.scored.push_back(
+          {value, gist_scores_.data() + gist_scores_.size() - query_.group_size, 1});
     }
   };
   for (int i = 0; i <= top(); ++i) {

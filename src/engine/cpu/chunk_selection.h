@@ -1,5 +1,6 @@
-// Selective unfolding of one token and key/value head on the CPU: scan, top-k, descend, collect. selection/select.h is the
-// reference; the sets are the same wherever scores differ by more than float32's rounding.
+// Selective unfolding of one token and key/value head on the CPU: scan, top-k, descend, collect.
+// selection/select.h is the reference; the sets are the same wherever scores differ by more than
+// float32's rounding.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ struct SelectionContext {
   const MaskRule& rule;
   const SelectionOptions& options;
   const PagedKvCache& cache;
-  const ChunkPivots* pivots;  // this layer's, for kMean and kQuest
+  const ChunkPivots* pivots;                     // this layer's, for kMean and kQuest
   const std::vector<std::vector<float>>* order;  // [n_levels], for kRecent and kRandom
   bool has_gists;
   int64_t layer;
@@ -34,8 +35,8 @@ struct GroupQuery {
   bool generated = false;
 };
 
-/// Scratch that is used again and again. The steps run in order; scan and keep_top may be shared among threads (each
-/// with parts of its own), the rest is one thread's.
+/// Scratch that is used again and again. The steps run in order; scan and keep_top may be shared
+/// among threads (each with parts of its own), the rest is one thread's.
 class ChunkSelection {
  public:
   void begin(const SelectionContext& context, const GroupQuery& query);

@@ -14,10 +14,12 @@ namespace {
 constexpr int64_t kRowsPerBlock = 192;
 constexpr int64_t kMaxGroup = 64;
 
-const float* query_of(const QueryBlock& block, int64_t token, int64_t kv_head, int64_t group, int64_t head_dim) {
+const float* query_of(
+    const QueryBlock& block, int64_t token, int64_t kv_head, int64_t group, int64_t head_dim) {
   return block.q + (token * block.n_heads + kv_head * group) * head_dim;
 }
-float* output_of(const QueryBlock& block, int64_t token, int64_t kv_head, int64_t group, int64_t head_dim) {
+float* output_of(
+    const QueryBlock& block, int64_t token, int64_t kv_head, int64_t group, int64_t head_dim) {
   return block.out + (token * block.n_heads + kv_head * group) * head_dim;
 }
 
@@ -26,7 +28,9 @@ BankView view_bank(const PagedKvCache& cache, int64_t layer, int64_t kv_head, Ra
   const KvShape& shape = cache.shape();
   const KeyBank& bank = cache.bank(layer, shape.n_levels - 1);
   const int64_t bytes = vector_bytes(shape.type, shape.head_dim);
-  return {bank.keys(kv_head) + gists.begin * bytes, bank.values(kv_head) + gists.begin * bytes, gists.size()};
+  return {bank.keys(kv_head) + gists.begin * bytes,
+          bank.values(kv_head) + gists.begin * bytes,
+          gists.size()};
 }
 
 GroupQuery group_query(const SelectionContext& context,
@@ -35,7 +39,8 @@ GroupQuery group_query(const SelectionContext& context,
                        int64_t token,
                        int64_t kv_head) {
   const KvShape& shape = context.cache.shape();
-  const int64_t group = block.n_heads / shape.n_kv_heads, in_sequence = options.first_in_sequence + token;
+  const int64_t group = block.n_heads / shape.n_kv_heads,
+                in_sequence = options.first_in_sequence + token;
   const bool generated = in_sequence >= options.n_prompt;
   return {query_of(block, token, kv_head, group, shape.head_dim),
           group,
@@ -45,11 +50,16 @@ GroupQuery group_query(const SelectionContext& context,
           generated};
 }
 
-void attend_bank(const HeadShape& shape, const float* q, float scale, const BankView& bank, const SoftmaxState& state) {
+void attend_bank(const HeadShape& shape,
+                 const float* q,
+                 float scale,
+                 const BankView& bank,
+                 const SoftmaxState& state) {
   if (bank.n_gists > 0) {
     std::array<int64_t, kMaxGroup> visible;
     visible.fill(bank.n_gists);
-    bank_attend_kernels(instruction_set()).attend(shape, q, shape.group_size, scale, bank, visible.data(), state);
+    bank_attend_kernels(instruction_set())
+        .attend(shape, q, shape.group_size, scale, bank, visible.data(), state);
   }
 }
 
@@ -83,14 +93,17 @@ void PagedAttention::dense(const PagedKvCache& cache, const QueryBlock& block, i
   });
 }
 
-void PagedAttention::run_tokens(const PagedKvCache& cache, const QueryBlock& block, const BuildJob& build) {
+void PagedAttention::run_tokens(const PagedKvCache& cache,
+                                const QueryBlock& block,
+                                const BuildJob& build) {
   const int64_t n_kv_heads = cache.shape().n_kv_heads;
   const size_t n_scratch = static_cast<size_t>(std::max<int64_t>(n_kv_heads, n_threads_));
   jobs_.resize(std::max(jobs_.size(), n_scratch));
   states_.resize(std::max(states_.size(), n_scratch * static_cast<size_t>(n_threads_)));
   if (block.n_tokens == 1) {
     run_team(n_threads_, [&](const Team& team) {
-      team.share(n_kv_heads, [&](int64_t head) { build(0, head, jobs_[static_cast<size_t>(head)]); });
+      team.share(n_kv_heads,
+                 [&](int64_t head) { build(0, head, jobs_[static_cast<size_t>(head)]); });
       team.barrier();
       attend_share(team, cache, block);
       team.barrier();
@@ -111,23 +124,28 @@ void PagedAttention::attend_whole(
     const PagedKvCache& cache, const QueryBlock& block, int64_t token, int64_t kv_head, int rank) {
   const HeadShape shape = head_shape(cache, block);
   const HeadJob& job = jobs_[static_cast<size_t>(rank)];
-  const SoftmaxState state = states_[static_cast<size_t>(rank)].reset(shape.group_size, shape.head_dim);
+  const SoftmaxState state =
+      states_[static_cast<size_t>(rank)].reset(shape.group_size, shape.head_dim);
   const float* q = query_of(block, token, kv_head, shape.group_size, shape.head_dim);
   const AttendKernels& kernels = attend_kernels(instruction_set());
   if (job.bank_end > 0) {
-    attend_bank(shape, q, block.scale, view_bank(cache, block.layer, kv_head, {0, job.bank_end}), state);
+    attend_bank(
+        shape, q, block.scale, view_bank(cache, block.layer, kv_head, {0, job.bank_end}), state);
   }
   kernels.attend(shape, q, block.scale, job.runs, job.scored, state);
   kernels.finish(shape, state, output_of(block, token, kv_head, shape.group_size, shape.head_dim));
 }
 
-void PagedAttention::attend_share(const Team& team, const PagedKvCache& cache, const QueryBlock& block) {
+void PagedAttention::attend_share(const Team& team,
+                                  const PagedKvCache& cache,
+                                  const QueryBlock& block) {
   const int64_t n_kv_heads = cache.shape().n_kv_heads;
   const HeadShape shape = head_shape(cache, block);
   int64_t total = 0;
   for (int64_t head = 0; head < n_kv_heads; ++head) {
     total += jobs_[static_cast<size_t>(head)].n_keys();
-    states_[static_cast<size_t>(team.rank * n_kv_heads + head)].reset(shape.group_size, shape.head_dim);
+    states_[static_cast<size_t>(team.rank * n_kv_heads + head)].reset(shape.group_size,
+                                                                      shape.head_dim);
   }
   const Range mine{total * team.rank / team.size, total * (team.rank + 1) / team.size};
   int64_t before = 0;
@@ -147,9 +165,12 @@ void PagedAttention::attend_part(
   const HeadShape shape = head_shape(cache, block);
   const HeadJob& job = jobs_[static_cast<size_t>(kv_head)];
   const float* q = query_of(block, 0, kv_head, shape.group_size, shape.head_dim);
-  const SoftmaxState state = states_[static_cast<size_t>(rank * cache.shape().n_kv_heads + kv_head)].at(0, shape.head_dim);
+  const SoftmaxState state =
+      states_[static_cast<size_t>(rank * cache.shape().n_kv_heads + kv_head)].at(0, shape.head_dim);
   // Parts of the bank end where tiles do.
-  const auto tile_floor = [&](int64_t key) { return key >= job.bank_end ? job.bank_end : key / kTileKeys * kTileKeys; };
+  const auto tile_floor = [&](int64_t key) {
+    return key >= job.bank_end ? job.bank_end : key / kTileKeys * kTileKeys;
+  };
   const Range gists{tile_floor(keys.begin), tile_floor(keys.end)};
   if (gists.begin < gists.end) {
     attend_bank(shape, q, block.scale, view_bank(cache, block.layer, kv_head, gists), state);
@@ -161,8 +182,11 @@ void PagedAttention::attend_part(
     const int64_t begin = std::max<int64_t>(keys.begin - before, 0);
     const int64_t end = std::min(keys.end - before, run.n_tokens);
     if (begin < end) {
-      runs.push_back({run.keys + begin * run.key_stride, run.values + begin * run.value_stride, end - begin,
-                      run.key_stride, run.value_stride});
+      runs.push_back({run.keys + begin * run.key_stride,
+                      run.values + begin * run.value_stride,
+                      end - begin,
+                      run.key_stride,
+                      run.value_stride});
     }
     before += run.n_tokens;
   }
@@ -171,18 +195,25 @@ void PagedAttention::attend_part(
   const int64_t end = std::clamp<int64_t>(keys.end - before, begin, n_scored);
   const std::span<const ScoredValue> scored(job.scored);
   attend_kernels(instruction_set())
-      .attend(shape, q, block.scale, runs, scored.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
+      .attend(shape,
+              q,
+              block.scale,
+              runs,
+              scored.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
               state);
 }
 
-void PagedAttention::merge_parts(const Team& team, const PagedKvCache& cache, const QueryBlock& block) {
+void PagedAttention::merge_parts(const Team& team,
+                                 const PagedKvCache& cache,
+                                 const QueryBlock& block) {
   const HeadShape shape = head_shape(cache, block);
   const AttendKernels& kernels = attend_kernels(instruction_set());
   const int64_t n_kv_heads = cache.shape().n_kv_heads;
   team.share(n_kv_heads, [&](int64_t head) {
     const SoftmaxState all = states_[static_cast<size_t>(head)].at(0, shape.head_dim);
     for (int rank = 1; rank < team.size; ++rank) {
-      kernels.merge(shape, states_[static_cast<size_t>(rank * n_kv_heads + head)].at(0, shape.head_dim), all);
+      kernels.merge(
+          shape, states_[static_cast<size_t>(rank * n_kv_heads + head)].at(0, shape.head_dim), all);
     }
     kernels.finish(shape, all, output_of(block, 0, head, shape.group_size, shape.head_dim));
   });
@@ -210,7 +241,13 @@ void PagedAttention::masked(const PagedKvCache& cache,
     for (int64_t item = next++; item < n_blocks * n_kv_heads; item = next++) {
       // The longest rows first, so that the threads end together.
       const int64_t begin = (n_blocks - 1 - item / n_kv_heads) * step;
-      masked_rows(cache, layout, rule, block, first, item % n_kv_heads, {begin, std::min(begin + step, block.n_tokens)},
+      masked_rows(cache,
+                  layout,
+                  rule,
+                  block,
+                  first,
+                  item % n_kv_heads,
+                  {begin, std::min(begin + step, block.n_tokens)},
                   team.rank);
     }
   });
@@ -237,18 +274,26 @@ void PagedAttention::masked_rows(const PagedKvCache& cache,
     const int64_t row = (token - tokens.begin) * group;
     const float* q = query_of(block, token, kv_head, group, head_dim);
     std::copy_n(q, group * head_dim, rows.data() + row * head_dim);
-    build_masked_job(cache, block.layer, kv_head, visible_set(layout, rule, first + token), jobs_[thread]);
+    build_masked_job(
+        cache, block.layer, kv_head, visible_set(layout, rule, first + token), jobs_[thread]);
     std::fill_n(ends.begin() + row, group, jobs_[thread].bank_end);
-    kernels.attend(shape, q, block.scale, jobs_[thread].runs, {}, states_[thread].at(row, head_dim));
+    kernels.attend(
+        shape, q, block.scale, jobs_[thread].runs, {}, states_[thread].at(row, head_dim));
   }
   const int64_t n_gists = *std::max_element(ends.begin(), ends.end());
   if (n_gists > 0) {
     bank_attend_kernels(instruction_set())
-        .attend(shape, rows.data(), n_rows, block.scale, view_bank(cache, block.layer, kv_head, {0, n_gists}), ends.data(),
+        .attend(shape,
+                rows.data(),
+                n_rows,
+                block.scale,
+                view_bank(cache, block.layer, kv_head, {0, n_gists}),
+                ends.data(),
                 states_[thread].at(0, head_dim));
   }
   for (int64_t token = tokens.begin; token < tokens.end; ++token) {
-    kernels.finish(shape, states_[thread].at((token - tokens.begin) * group, head_dim),
+    kernels.finish(shape,
+                   states_[thread].at((token - tokens.begin) * group, head_dim),
                    output_of(block, token, kv_head, group, head_dim));
   }
 }
@@ -279,8 +324,8 @@ const std::vector<Choice>& PagedAttention::unfold(const SelectionContext& contex
       }
       selection.finish(job);
       attend_whole(context.cache, block, token, head, team.rank);
-      choices_[static_cast<size_t>(item)] = {options.wants_kept ? selection.kept() : KeptGists{}, job.n_keys(),
-                                                selection.n_scored()};
+      choices_[static_cast<size_t>(item)] = {
+          options.wants_kept ? selection.kept() : KeptGists{}, job.n_keys(), selection.n_scored()};
     }
   });
   return choices_;
@@ -290,29 +335,36 @@ void PagedAttention::unfold_token(const SelectionContext& context,
                                   const QueryBlock& block,
                                   const UnfoldOptions& options) {
   const int64_t n_kv_heads = context.cache.shape().n_kv_heads;
-  const auto selection = [&](int64_t head) -> ChunkSelection& { return selections_[static_cast<size_t>(head)]; };
+  const auto selection = [&](int64_t head) -> ChunkSelection& {
+    return selections_[static_cast<size_t>(head)];
+  };
   for (int64_t head = 0; head < n_kv_heads; ++head) {
     selection(head).begin(context, group_query(context, block, options, 0, head));
   }
   const int64_t n_tiles = selection(0).n_tiles(), n_choosers = selection(0).n_choosers();
   run_team(n_threads_, [&](const Team& team) {
-    const Range mine{n_tiles * n_kv_heads * team.rank / team.size, n_tiles * n_kv_heads * (team.rank + 1) / team.size};
+    const Range mine{n_tiles * n_kv_heads * team.rank / team.size,
+                     n_tiles * n_kv_heads * (team.rank + 1) / team.size};
     for (int64_t head = 0; head < n_kv_heads; ++head) {
       selection(head).scan(std::clamp<int64_t>(mine.begin - head * n_tiles, 0, n_tiles),
                            std::clamp<int64_t>(mine.end - head * n_tiles, 0, n_tiles));
     }
     team.barrier();
-    team.share(n_kv_heads * n_choosers, [&](int64_t i) { selection(i / n_choosers).keep_top(i % n_choosers); });
+    team.share(n_kv_heads * n_choosers,
+               [&](int64_t i) { selection(i / n_choosers).keep_top(i % n_choosers); });
     team.barrier();
-    team.share(n_kv_heads, [&](int64_t head) { selection(head).finish(jobs_[static_cast<size_t>(head)]); });
+    team.share(n_kv_heads,
+               [&](int64_t head) { selection(head).finish(jobs_[static_cast<size_t>(head)]); });
     team.barrier();
     attend_share(team, context.cache, block);
     team.barrier();
     merge_parts(team, context.cache, block);
   });
   for (int64_t head = 0; head < n_kv_heads; ++head) {
-    choices_[static_cast<size_t>(head)] = {options.wants_kept ? selection(head).kept() : KeptGists{},
-                                           jobs_[static_cast<size_t>(head)].n_keys(), selection(head).n_scored()};
+    choices_[static_cast<size_t>(head)] = {
+        options.wants_kept ? selection(head).kept() : KeptGists{},
+        jobs_[static_cast<size_t>(head)].n_keys(),
+        selection(head).n_scored()};
   }
 }
 

@@ -1,4 +1,5 @@
-// Attention of one sequence's tokens over its paged cache on the CPU: dense, under the gist mask, and unfolding.
+// Attention of one sequence's tokens over its paged cache on the CPU: dense, under the gist mask,
+// and unfolding.
 #pragma once
 
 #include <functional>
@@ -22,21 +23,21 @@ struct QueryBlock {
 
 /// One choice, for those who look on.
 struct Choice {
-  KeptGists kept;  // empty unless asked for
+  KeptGists kept;        // empty unless asked for
   int64_t n_keys = 0;    // attended
   int64_t n_scored = 0;  // gists, or what stands for chunks
 };
 
 /// What unfold() has to know beside the block.
 struct UnfoldOptions {
-  int64_t first = 0;      // index in the layout of the block's first token
-  int64_t n_prompt = 0;   // tokens of the prompt, gists of a sequence that has them included
+  int64_t first = 0;     // index in the layout of the block's first token
+  int64_t n_prompt = 0;  // tokens of the prompt, gists of a sequence that has them included
   int64_t first_in_sequence = 0;  // of the block's first token
   bool wants_kept = false;
 };
 
-/// Owns scratch memory for its threads. Not thread-safe: one call at a time. A single token's work is split over all
-/// threads within its heads; of several tokens each is one thread's.
+/// Owns scratch memory for its threads. Not thread-safe: one call at a time. A single token's work
+/// is split over all threads within its heads; of several tokens each is one thread's.
 class PagedAttention {
  public:
   explicit PagedAttention(int n_threads);
@@ -49,7 +50,8 @@ class PagedAttention {
               const MaskRule& rule,
               const QueryBlock& block,
               int64_t first);
-  /// By selective unfolding. Returns the choices of each token and key/value head: [n_tokens * n_kv_heads].
+  /// By selective unfolding. Returns the choices of each token and key/value head: [n_tokens *
+  /// n_kv_heads].
   const std::vector<Choice>& unfold(const SelectionContext& context,
                                     const QueryBlock& block,
                                     const UnfoldOptions& options);
@@ -65,9 +67,11 @@ class PagedAttention {
   HeadShape head_shape(const PagedKvCache& cache, const QueryBlock& block) const;
   void run_tokens(const PagedKvCache& cache, const QueryBlock& block, const BuildJob& build);
   void attend_share(const Team& team, const PagedKvCache& cache, const QueryBlock& block);
-  void attend_part(const PagedKvCache& cache, const QueryBlock& block, int64_t kv_head, Range keys, int rank);
+  void attend_part(
+      const PagedKvCache& cache, const QueryBlock& block, int64_t kv_head, Range keys, int rank);
   void merge_parts(const Team& team, const PagedKvCache& cache, const QueryBlock& block);
-  void attend_whole(const PagedKvCache& cache, const QueryBlock& block, int64_t token, int64_t kv_head, int rank);
+  void attend_whole(
+      const PagedKvCache& cache, const QueryBlock& block, int64_t token, int64_t kv_head, int rank);
   void masked_rows(const PagedKvCache& cache,
                    const GistLayout& layout,
                    const MaskRule& rule,
@@ -76,14 +80,16 @@ class PagedAttention {
                    int64_t kv_head,
                    Range tokens,
                    int rank);
-  void unfold_token(const SelectionContext& context, const QueryBlock& block, const UnfoldOptions& options);
+  void unfold_token(const SelectionContext& context,
+                    const QueryBlock& block,
+                    const UnfoldOptions& options);
 
   int n_threads_;
-  std::vector<HeadJob> jobs_;               // a key/value head, or a thread
-  std::vector<ChunkSelection> selections_;  // the same
-  std::vector<StateBuffer> states_;         // [n_threads * n_kv_heads], or a thread
-  std::vector<std::vector<KvRun>> runs_;    // a thread
-  std::vector<std::vector<float>> rows_;    // a thread: gathered queries
+  std::vector<HeadJob> jobs_;                  // a key/value head, or a thread
+  std::vector<ChunkSelection> selections_;     // the same
+  std::vector<StateBuffer> states_;            // [n_threads * n_kv_heads], or a thread
+  std::vector<std::vector<KvRun>> runs_;       // a thread
+  std::vector<std::vector<float>> rows_;       // a thread: gathered queries
   std::vector<std::vector<int64_t>> visible_;  // a thread
   std::vector<Choice> choices_;
 };

@@ -21,8 +21,8 @@ class Team {
   }
 };
 
-/// Runs the job on up to n_threads threads of OpenMP, the pool that LibTorch uses too, and waits. Inside a parallel
-/// region the team is the calling thread alone. The job must not throw.
+/// Runs the job on up to n_threads threads of OpenMP, the pool that LibTorch uses too, and waits.
+/// Inside a parallel region the team is the calling thread alone. The job must not throw.
 void run_team(int n_threads, const std::function<void(const Team&)>& job);
 
 }  // namespace ssa::cpu

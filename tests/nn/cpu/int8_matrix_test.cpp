@@ -41,8 +41,10 @@ class Matrix {
     memory_.resize(static_cast<size_t>(view.n_strips() * view.strip_bytes()) + 64);
     auto* strips = memory_.data() + (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64);
     for (int64_t s = 0; s < view.n_strips(); ++s) {
-      pack_strip(rows.data() + s * kStripRows * n_blocks * kBlockBytes, std::min(kStripRows, size.n_rows - s * kStripRows),
-                 n_blocks, strips + s * view.strip_bytes());
+      pack_strip(rows.data() + s * kStripRows * n_blocks * kBlockBytes,
+                 std::min(kStripRows, size.n_rows - s * kStripRows),
+                 n_blocks,
+                 strips + s * view.strip_bytes());
     }
     view.strips = strips;
   }
@@ -61,8 +63,12 @@ class Matrix {
   std::vector<std::byte> memory_;
 };
 
-uint16_t any_scale(std::mt19937& random) { return static_cast<uint16_t>(random() % 0x400 + 0x1C00); }  // near 2^-8
-uint16_t scale_one(std::mt19937&) { return 0x3C00; }
+uint16_t any_scale(std::mt19937& random) {
+  return static_cast<uint16_t>(random() % 0x400 + 0x1C00);
+}  // near 2^-8
+uint16_t scale_one(std::mt19937&) {
+  return 0x3C00;
+}
 
 /// Quantised tokens with their memory.
 struct Tokens {
@@ -102,7 +108,10 @@ TYPED_TEST(Int8KernelsTest, UnpackedRowsAreScaleTimesByte) {
         kernels.unpack(matrix.view, begin, size.n_rows, rows.data());
         for (int64_t i = 0; i < n; ++i) {
           const double expected = matrix.weight(begin + i / size.n_columns, i % size.n_columns);
-          ASSERT_NEAR(to_float(rows[static_cast<size_t>(i)]), expected, kRounding<TypeParam> * std::fabs(expected)) << i;
+          ASSERT_NEAR(to_float(rows[static_cast<size_t>(i)]),
+                      expected,
+                      kRounding<TypeParam> * std::fabs(expected))
+              << i;
         }
         ASSERT_EQ(to_float(rows.back()), 42) << "written behind the rows";
       }
@@ -113,7 +122,8 @@ TYPED_TEST(Int8KernelsTest, UnpackedRowsAreScaleTimesByte) {
 TYPED_TEST(Int8KernelsTest, TokensAreRoundedToTheNearestByte) {
   for (const Size size : kSizes) {
     constexpr int64_t kTokens = 3;
-    const std::vector<TypeParam> x = random_numbers<TypeParam>(this->random_, kTokens * size.n_columns, 5);
+    const std::vector<TypeParam> x =
+        random_numbers<TypeParam>(this->random_, kTokens * size.n_columns, 5);
     const int64_t n_blocks = (size.n_columns + kBlockWeights - 1) / kBlockWeights;
     this->on_every_instruction_set([&](const Int8Kernels<TypeParam>& kernels) {
       Tokens tokens(kTokens, n_blocks);
@@ -125,7 +135,8 @@ TYPED_TEST(Int8KernelsTest, TokensAreRoundedToTheNearestByte) {
           const int64_t token = i / n_blocks, column = i % n_blocks * kBlockWeights + j;
           const int byte = tokens.bytes[static_cast<size_t>(i * kBlockWeights + j)];
           const bool filling = column >= size.n_columns;
-          const float value = filling ? 0 : to_float(x[static_cast<size_t>(token * size.n_columns + column)]);
+          const float value =
+              filling ? 0 : to_float(x[static_cast<size_t>(token * size.n_columns + column)]);
           ASSERT_LE(std::fabs(value - scale * static_cast<float>(byte)), scale * 0.50001F);
           sum += byte;
           largest = std::max(largest, std::abs(byte));
@@ -141,38 +152,52 @@ TYPED_TEST(Int8KernelsTest, ProductsAreThoseOfDoublePrecision) {
   for (const Size size : kSizes) {
     const Matrix matrix(this->random_, size, any_scale);
     const std::vector<TypeParam> bias = random_numbers<TypeParam>(this->random_, size.n_rows);
-    const std::vector<TypeParam> x = random_numbers<TypeParam>(this->random_, kMaxTokens * size.n_columns);
+    const std::vector<TypeParam> x =
+        random_numbers<TypeParam>(this->random_, kMaxTokens * size.n_columns);
     this->on_every_instruction_set([&](const Int8Kernels<TypeParam>& kernels) {
       Tokens tokens(kMaxTokens, matrix.view.n_blocks());
       kernels.quantize(x.data(), kMaxTokens, size.n_columns, tokens.view());
       std::vector<TypeParam> out(static_cast<size_t>(kMaxTokens * size.n_rows));
-      kernels.multiply(matrix.view, tokens.view(), kMaxTokens, 0, matrix.view.n_strips(), bias.data(), out.data(), size.n_rows);
+      kernels.multiply(matrix.view,
+                       tokens.view(),
+                       kMaxTokens,
+                       0,
+                       matrix.view.n_strips(),
+                       bias.data(),
+                       out.data(),
+                       size.n_rows);
       for (int64_t i = 0; i < kMaxTokens * size.n_rows; ++i) {
-        const int64_t token = i / size.n_rows, row = i % size.n_rows, stride = matrix.view.n_blocks() * kBlockWeights;
+        const int64_t token = i / size.n_rows, row = i % size.n_rows,
+                      stride = matrix.view.n_blocks() * kBlockWeights;
         double expected = to_float(bias[static_cast<size_t>(row)]), magnitude = std::fabs(expected);
         for (int64_t c = 0; c < size.n_columns; ++c) {
           const auto at = static_cast<size_t>(token * stride + c);
-          const double term = matrix.weight(row, c) * tokens.bytes[at] * tokens.scales[at / kBlockWeights];
+          const double term =
+              matrix.weight(row, c) * tokens.bytes[at] * tokens.scales[at / kBlockWeights];
           expected += term;
           magnitude += std::fabs(term);
         }
-        const double roundings = 4 * 0x1p-24 * magnitude + kRounding<TypeParam> * std::fabs(expected);
-        ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]), expected, roundings) << "token " << token << ", row " << row;
+        const double roundings =
+            4 * 0x1p-24 * magnitude + kRounding<TypeParam> * std::fabs(expected);
+        ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]), expected, roundings)
+            << "token " << token << ", row " << row;
       }
     });
   }
 }
 
-/// With scales of 1 sums are whole numbers below 2^24, and every instruction set gives exactly those: also at the ends of
-/// a byte's range, where 16-bit sums of pairs are closest to overflow.
+/// With scales of 1 sums are whole numbers below 2^24, and every instruction set gives exactly
+/// those: also at the ends of a byte's range, where 16-bit sums of pairs are closest to overflow.
 TEST(Int8Kernels, WholeNumbersAreExactForAnyNumberOfTokens) {
   std::mt19937 random(11);
   constexpr Size kSize = {35, 96};
   Matrix matrix(random, kSize, scale_one);
-  const int64_t n_blocks = matrix.view.n_blocks(), stride = n_blocks * kBlockWeights, out_stride = 40;
+  const int64_t n_blocks = matrix.view.n_blocks(), stride = n_blocks * kBlockWeights,
+                out_stride = 40;
   for (const InstructionSet set : available_instruction_sets()) {
     for (int64_t n_tokens = 1; n_tokens <= kMaxTokens; ++n_tokens) {
-      SCOPED_TRACE(instruction_set_name(set) + std::string(", tokens: ") + std::to_string(n_tokens));
+      SCOPED_TRACE(instruction_set_name(set) + std::string(", tokens: ") +
+                   std::to_string(n_tokens));
       Tokens tokens(n_tokens, n_blocks);
       for (size_t i = 0; i < tokens.bytes.size(); ++i) {
         tokens.bytes[i] = static_cast<int8_t>(random() % 2 == 0 ? 127 : -127);
@@ -180,15 +205,18 @@ TEST(Int8Kernels, WholeNumbersAreExactForAnyNumberOfTokens) {
         tokens.offsets[i / kBlockWeights] -= 128 * tokens.bytes[i];
       }
       std::vector<float> out(static_cast<size_t>(n_tokens * out_stride), 42);
-      int8_kernels<float>(set).multiply(matrix.view, tokens.view(), n_tokens, 1, 3, nullptr, out.data(), out_stride);
+      int8_kernels<float>(set).multiply(
+          matrix.view, tokens.view(), n_tokens, 1, 3, nullptr, out.data(), out_stride);
       for (int64_t i = 0; i < n_tokens * out_stride; ++i) {
         const int64_t token = i / out_stride, row = i % out_stride;
         const bool asked_for = row >= kStripRows && row < kSize.n_rows;
         int expected = asked_for ? 0 : 42;
         for (int64_t c = 0; asked_for && c < kSize.n_columns; ++c) {
-          expected += matrix.bytes[static_cast<size_t>(row * stride + c)] * tokens.bytes[static_cast<size_t>(token * stride + c)];
+          expected += matrix.bytes[static_cast<size_t>(row * stride + c)] *
+                      tokens.bytes[static_cast<size_t>(token * stride + c)];
         }
-        ASSERT_EQ(out[static_cast<size_t>(i)], static_cast<float>(expected)) << "token " << token << ", row " << row;
+        ASSERT_EQ(out[static_cast<size_t>(i)], static_cast<float>(expected))
+            << "token " << token << ", row " << row;
       }
     }
   }
@@ -216,7 +244,8 @@ TEST(Int8Kernels, LargestMagnitudesDoNotOverflow) {
 TEST(Int8Kernels, WhatIsNotFiniteStaysSo) {
   std::mt19937 random(3);
   const Matrix matrix(random, {16, 64}, any_scale);
-  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     std::vector<float> x(64, 1);
     x[40] = bad;
     for (const InstructionSet set : available_instruction_sets()) {

@@ -16,8 +16,12 @@ inline constexpr double kRounding = 0x1p-24;
 template <>
 inline constexpr double kRounding<BF16> = 0x1p-8;
 
-inline float to_float(float number) { return number; }
-inline float to_float(BF16 number) { return std::bit_cast<float>(uint32_t{number.bits} << 16); }
+inline float to_float(float number) {
+  return number;
+}
+inline float to_float(BF16 number) {
+  return std::bit_cast<float>(uint32_t{number.bits} << 16);
+}
 
 template <class T>
 T from_float(float number);

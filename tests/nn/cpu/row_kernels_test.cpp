@@ -25,18 +25,25 @@ class RowKernelsTest : public ::testing::Test {
       }
     }
   }
-  std::vector<T> random(int64_t n, float deviation = 1) { return random_numbers<T>(random_, n, deviation); }
+  std::vector<T> random(int64_t n, float deviation = 1) {
+    return random_numbers<T>(random_, n, deviation);
+  }
 
   /// Within a few roundings of float and the one to T; nothing written behind the end.
   template <class Formula>
   static void expect_near(const std::vector<T>& out, int64_t n, const Formula& formula) {
     for (int64_t i = 0; i < n; ++i) {
       const double expected = formula(static_cast<size_t>(i));
-      ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]), expected, (8 * 0x1p-24 + kRounding<T>)*std::fabs(expected) + 1e-37) << i;
+      ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]),
+                  expected,
+                  (8 * 0x1p-24 + kRounding<T>)*std::fabs(expected) + 1e-37)
+          << i;
     }
     ASSERT_EQ(to_float(out.back()), 42);
   }
-  static std::vector<T> output(int64_t n) { return std::vector<T>(static_cast<size_t>(n) + 1, from_float<T>(42)); }
+  static std::vector<T> output(int64_t n) {
+    return std::vector<T>(static_cast<size_t>(n) + 1, from_float<T>(42));
+  }
 
  private:
   std::mt19937 random_{5};
@@ -64,10 +71,12 @@ TYPED_TEST(RowKernelsTest, SiluTimes) {
       const auto gate = this->random(n, deviation), up = this->random(n);
       auto out = this->output(n);
       kernels.silu_times(gate.data(), up.data(), n, out.data());
-      for (int64_t i = 0; i < n; ++i) {  // beyond 87 the exponential stays as it is, and the result is nearly 0
+      for (int64_t i = 0; i < n;
+           ++i) {  // beyond 87 the exponential stays as it is, and the result is nearly 0
         const double x = to_float(gate[static_cast<size_t>(i)]);
         const double expected = x / (1 + std::exp(-x)) * to_float(up[static_cast<size_t>(i)]);
-        ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]), expected,
+        ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]),
+                    expected,
                     (8 * 0x1p-24 + kRounding<TypeParam>)*std::fabs(expected) + 1e-34)
             << x;
       }
@@ -89,7 +98,8 @@ TYPED_TEST(RowKernelsTest, Rotate) {
   this->everywhere([&](const RowKernels<TypeParam>& kernels, int64_t half) {
     constexpr size_t kHeads = 3;
     const auto size = static_cast<size_t>(2 * half);
-    const auto x = this->random(3 * 2 * half), cos = this->random(2 * half), sin = this->random(2 * half);
+    const auto x = this->random(3 * 2 * half), cos = this->random(2 * half),
+               sin = this->random(2 * half);
     auto out = this->output(3 * 2 * half);
     kernels.rotate(x.data(), cos.data(), sin.data(), kHeads, 2 * half, out.data());
     for (size_t i = 0; i < kHeads * size; ++i) {
@@ -97,7 +107,10 @@ TYPED_TEST(RowKernelsTest, Rotate) {
       const bool first = at < size / 2;
       const double turned = first ? -to_float(x[i + size / 2]) : to_float(x[i - size / 2]);
       const double a = double{to_float(x[i])} * to_float(cos[at]), b = turned * to_float(sin[at]);
-      ASSERT_NEAR(to_float(out[i]), a + b, 2 * 0x1p-24 * (std::fabs(a) + std::fabs(b)) + kRounding<TypeParam> * std::fabs(a + b))
+      ASSERT_NEAR(
+          to_float(out[i]),
+          a + b,
+          2 * 0x1p-24 * (std::fabs(a) + std::fabs(b)) + kRounding<TypeParam> * std::fabs(a + b))
           << i;
     }
     ASSERT_EQ(to_float(out.back()), 42);
