@@ -47,7 +47,7 @@ double shuffled(int64_t i) {
   return static_cast<double>((x ^ (x >> 31)) >> 11);
 }
 
-Tensor order_scores(Pivot pivot, int64_t n) {
+Tensor ordinal_scores(Pivot pivot, int64_t n) {
   std::vector<double> scores(static_cast<size_t>(n));
   std::iota(scores.begin(), scores.end(), 0.0);
   if (pivot == Pivot::kRandom) {
@@ -80,7 +80,7 @@ PivotBank::Level PivotBank::build_level(const ChunkView& view,
                                         int level) {
   const int64_t n = view.layout.n_gists(level);
   if (pivot == Pivot::kRecent || pivot == Pivot::kRandom) {
-    return {order_scores(pivot, n), {}};
+    return {ordinal_scores(pivot, n), {}};
   }
   const auto on_device = [&](const std::vector<int64_t>& values) {
     return torch::tensor(values, torch::kInt64).to(keys.device());

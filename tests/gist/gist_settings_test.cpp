@@ -39,7 +39,8 @@ TEST(ChunkSizes, ParseErrors) {
       {"0", "chunk sizes '0': chunk size 0 is not positive"},
       {"-8", "chunk sizes '-8': chunk size -8 is not positive"},
       {"4,-4", "chunk sizes '4,-4': chunk size -4 is not positive"},
-      {"2,2,2,2,2,2,2,2,2", "chunk sizes '2,2,2,2,2,2,2,2,2': 9 levels, at most 8 are possible"},
+      {"2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2",
+       "chunk sizes '2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2': 17 levels, at most 16 are possible"},
       {"65536,65536",
        "chunk sizes '65536,65536': chunk size 65536 brings the compression ratio above 1073741824"},
   };
