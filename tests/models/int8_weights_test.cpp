@@ -7,6 +7,7 @@
 #include "checkpoint/gguf_save.h"
 #include "growing_attention.h"
 #include "models/factory.h"
+#include "nn/packed_matrix.h"
 #include "support/expect_error.h"
 #include "support/tiny_model.h"
 

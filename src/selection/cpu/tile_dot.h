@@ -13,8 +13,10 @@
 //   kDims                   dimensions a step
 //   kRowWords               32-bit words of a row's step
 //   kMaxRows                how many rows the scan takes at a time: their sums fit into registers
-//   pack(q, n, words)       a row's head_dim numbers as steps; returns the factor that finish()
-//   gives back load, broadcast, add_product, finish
+//   pack(q, n, words)       a row's n numbers as steps; returns a factor for finish()
+//   load, broadcast         a step of a lane, and of a row
+//   add_product             a step's products, added to sums
+//   finish                  sums as floats, by the factor and, for int8, the keys' scales
 //
 // A sum takes its steps in order, one chain a column, whatever the block: what else is in the block
 // changes no bit.

@@ -3,8 +3,7 @@
 // 1. A sample, every (n / 512)th score, says which threshold a few more than k scores should reach.
 // 2. One pass keeps the scores that reach it: the candidates, a few per cent of all.
 // 3. Bisection over the order of floats finds a threshold that k of them reach, or the value of
-// which some must go: at
-//    most 33 counts, mostly half as many, without a branch on a score.
+//    which some must go: at most 33 counts, mostly half as many, without a branch on a score.
 // 4. One pass marks what is above, and the first of those equal.
 //
 // Where the sample misled (fewer than k candidates; less than one time in a thousand), all scores
@@ -15,9 +14,8 @@
 //
 // An instruction set brings Ops:
 //   count(x, n, threshold)       how many of x are >= threshold
-//   keep(x, n, threshold, out)   stores those, in order, and up to 16 numbers of no meaning behind
-//   them; returns how many compare(x, n, value)         {above, equal}: a bit for each of n <= 64
-//   scores
+//   keep(x, n, threshold, out)   stores those, in order and up to 16 numbers more; returns how many
+//   compare(x, value)            {above, equal}: a bit for each of 64 scores
 #pragma once
 
 #include <cstdint>
