@@ -10,11 +10,6 @@ torch::ScalarType wide_type(const Tensor& x) {
   return x.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
 }
 
-/// Raw tokens under the chunks of a level: their indices in the sequence, and whose they are.
-struct Members {
-  std::vector<int64_t> index, chunk;
-};
-
 /// The level-0 chunks under gist `ordinal` of `level`.
 Range chunks_below(const GistLayout& layout, int level, int64_t ordinal) {
   Range range{ordinal, ordinal + 1};
@@ -24,19 +19,17 @@ Range chunks_below(const GistLayout& layout, int level, int64_t ordinal) {
   return range;
 }
 
-Members members_of_level(const ChunkView& view, int level) {
-  Members members;
-  for (int64_t gist = 0; gist < view.layout.n_gists(level); ++gist) {
-    const Range chunks = chunks_below(view.layout, level, gist);
-    for (int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
-      const Range tokens = view.tokens(chunk);
-      for (int64_t token = tokens.begin; token < tokens.end; ++token) {
-        members.index.push_back(token);
-        members.chunk.push_back(gist);
-      }
+/// Indices in the sequence of the raw tokens under gist `ordinal` of `level`.
+std::vector<int64_t> tokens_below(const ChunkView& view, int level, int64_t ordinal) {
+  std::vector<int64_t> indices;
+  const Range chunks = chunks_below(view.layout, level, ordinal);
+  for (int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
+    const Range tokens = view.tokens(chunk);
+    for (int64_t token = tokens.begin; token < tokens.end; ++token) {
+      indices.push_back(token);
     }
   }
-  return members;
+  return indices;
 }
 
 /// A fixed shuffle (splitmix64, Steele et al. 2014).
@@ -90,17 +83,17 @@ PivotBank::Level PivotBank::build_level(const ChunkView& view,
     const std::span<const int64_t> gists = view.layout.gists(level);
     return {keys.index_select(1, on_device({gists.begin(), gists.end()})).to(type), {}};
   }
-  const Members members = members_of_level(view, level);
-  const Tensor chunk = on_device(members.chunk);
-  const Tensor raw = keys.index_select(1, on_device(members.index)).to(type);
-  const Tensor empty = torch::zeros({keys.size(0), n, keys.size(2)}, raw.options());
-  if (pivot == Pivot::kQuest) {
-    return {empty.index_reduce(1, chunk, raw, "amax", /*include_self=*/false),
-            empty.index_reduce(1, chunk, raw, "amin", /*include_self=*/false)};
+  std::vector<Tensor> rows, low;
+  for (int64_t gist = 0; gist < n; ++gist) {
+    const Tensor raw = keys.index_select(1, on_device(tokens_below(view, level, gist))).to(type);
+    if (pivot == Pivot::kQuest) {
+      rows.push_back(raw.amax(1));
+      low.push_back(raw.amin(1));
+    } else {
+      rows.push_back(raw.mean(1).to(keys.scalar_type()).to(type));  // summed wide, kept as keys are kept
+    }
   }
-  const Tensor count = torch::bincount(chunk, {}, n).view({1, n, 1});
-  // Summed wide, kept as keys are kept.
-  return {(empty.index_add(1, chunk, raw) / count).to(keys.scalar_type()).to(type), {}};
+  return {torch::stack(rows, 1), low.empty() ? Tensor() : torch::stack(low, 1)};
 }
 
 Tensor PivotBank::score_level(const Tensor& q, const Level& level) const {

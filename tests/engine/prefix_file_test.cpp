@@ -107,7 +107,7 @@ TEST_P(PrefixFileTest, RefusesWhatIsNotTheSame) {
     return state;
   };
   expect_refused(changed([](auto& s) { s.model = "fedcba9876543210"; }), "read with model \"0123456789abcdef\"");
-  expect_refused(changed([](auto& s) { s.chunk = {8}; }), "read with chunk \"4,3\"");
+  expect_refused(changed([](auto& s) { s.chunk = {8}; }), "read with chunk \"4-3\"");
   expect_refused(changed([](auto& s) { s.rule.sink = 5; }), "read with sink 3");
   expect_refused(changed([](auto& s) { s.ids[17] = 8; }), "another text");
   expect_refused(changed([](auto& s) { s.ids.pop_back(), s.levels.pop_back(); }), "another text or layout");

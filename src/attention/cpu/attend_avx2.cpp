@@ -20,9 +20,13 @@ struct Vec8 {
   static Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
   static Register subtract(Register a, Register b) { return _mm256_sub_ps(a, b); }
   static Register multiply(Register a, Register b) { return _mm256_mul_ps(a, b); }
-  static Register multiply_add(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
+  static Register multiply_add(Register a, Register b, Register c) {
+    return _mm256_fmadd_ps(a, b, c);
+  }
   static Register larger(Register a, Register b) { return _mm256_max_ps(a, b); }
-  static Register round(Register x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static Register round(Register x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
   static Register times_power(Register x, Register n) {
     const __m256i bits = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), bits));
@@ -43,76 +47,66 @@ struct Vec8 {
   static void store_sums(Register a, Register b, Register c, Register d, float* out) {
     const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
     const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-    const __m256 sums = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xEE));
+    const __m256 sums =
+        _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xEE));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1)));
   }
 };
 
-/// 8 elements as floats, an int8 without its scale.
+/// Floats; other types are widened whenever they are loaded, once for a tile of heads: a pass of
+/// its own that stores floats takes a third longer.
 template <KvType kType>
-__m256 load_widened(const std::byte* vector, int64_t i) {
-  if constexpr (kType == KvType::kInt8) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(vector + i))));
-  } else {
-    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(vector + 2 * i));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-  }
-}
-
 struct FloatMath {
   using Vec = Vec8;
   using Operand = __m256;
-  static constexpr KvType kStored = KvType::kF32;
-  static constexpr int64_t kElementBytes = 4;
   static constexpr int64_t kUnit = Vec8::kLanes;
-  static constexpr int64_t kBlockKeys = 32;
-  // 3 x 4 sums, 3 queries or weights and one key or value: 16 registers.
+  static constexpr Copies kCopies = Copies::kNever;
+  // Of 16 registers, 3 x 4 scores take 12, queries 3 and a key 1; values 4 x 2 or 3 x 4, weights 4
+  // or 3, and a value 1.
   static constexpr int kScoreHeads = 3;
-  static constexpr int kValueHeads = 3;
+  static constexpr int kValueHeads = 4;
   static constexpr int kSums = 12;
   static constexpr int kWeightKeys = 1;
+  static constexpr int64_t kWeightBytes = 4;
   static constexpr int kUnitSums = 1;
 
-  static Operand load(const std::byte* at) { return _mm256_loadu_ps(reinterpret_cast<const float*>(at)); }
+  static void store_query(const float* values, int64_t, std::byte* out) {
+    store(out, _mm256_loadu_ps(values));
+  }
+  static Operand load_query(const std::byte* at) {
+    return _mm256_loadu_ps(reinterpret_cast<const float*>(at));
+  }
+  static Operand load_key(const std::byte* row, int64_t unit) {
+    if constexpr (kType == KvType::kF32) {
+      return load_query(row + unit * 32);
+    } else if constexpr (kType == KvType::kBF16) {
+      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + unit * 16));
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+    } else {
+      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + unit * 8));
+      return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+    }
+  }
+  static Operand load_value(const std::byte* const* rows, int64_t unit, int) {
+    return load_key(rows[0], unit);
+  }
+  static Operand store_weights(Operand p, const float* scales, std::byte* out) {
+    store(out, scales == nullptr ? p : _mm256_mul_ps(p, _mm256_loadu_ps(scales)));
+    return p;
+  }
   static Operand broadcast(const std::byte* weight) {
     return _mm256_broadcast_ss(reinterpret_cast<const float*>(weight));
   }
-  static void load_values(const std::byte* const* rows, int64_t offset, Operand* out) { out[0] = load(rows[0] + offset); }
-  static Operand multiply_add(Operand a, Operand b, Operand sum) { return _mm256_fmadd_ps(a, b, sum); }
-  static Operand store_weights(Operand p, const float* scales, std::byte* out) {
-    const Operand weights = scales == nullptr ? p : _mm256_mul_ps(p, _mm256_loadu_ps(scales));
-    _mm256_storeu_ps(reinterpret_cast<float*>(out), weights);
-    return p;
+  static Operand multiply_add(Operand a, Operand b, Operand sum) {
+    return _mm256_fmadd_ps(a, b, sum);
   }
-  static void store_element(const float* values, int64_t, std::byte* out) {
-    _mm256_storeu_ps(reinterpret_cast<float*>(out), _mm256_loadu_ps(values));
-  }
-  template <KvType kType>
-  static void widen(const std::byte* vector, int64_t head_dim, std::byte* out) {
-    for (int64_t i = 0; i < head_dim; i += kUnit) {
-      _mm256_storeu_ps(reinterpret_cast<float*>(out + 4 * i), load_widened<kType>(vector, i));
-    }
-  }
-};
 
-void attend(const HeadShape& shape,
-            const float* q,
-            float scale,
-            std::span<const KvRun> runs,
-            std::span<const ScoredValue> scored,
-            const SoftmaxState& state) {
-  switch (shape.type) {
-    case KvType::kF32:
-      return attend_as<FloatMath, KvType::kF32>(shape, q, scale, runs, scored, state);
-    case KvType::kBF16:
-      return attend_as<FloatMath, KvType::kBF16>(shape, q, scale, runs, scored, state);
-    case KvType::kInt8:
-      return attend_as<FloatMath, KvType::kInt8>(shape, q, scale, runs, scored, state);
-  }
-}
+ private:
+  static void store(std::byte* at, Operand x) { _mm256_storeu_ps(reinterpret_cast<float*>(at), x); }
+};
 
 }  // namespace
 
-const AttendKernels kAttendAvx2 = {attend, merge<Vec8>, finish<Vec8>};
+const AttendKernels kAttendAvx2 = {attend<FloatMath>, merge<Vec8>, finish<Vec8>};
 
 }  // namespace ssa::cpu

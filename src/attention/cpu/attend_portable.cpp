@@ -1,6 +1,4 @@
 // attend for any processor: vectors of four floats, as the compiler translates them.
-#include <cmath>
-
 #include "attention/cpu/attend_rows.h"
 #include "attention/cpu/attend_tables.h"
 
@@ -33,7 +31,9 @@ struct Vec4 {
     const Integers bits = __builtin_convertvector(n, Integers) << 23;
     return reinterpret_cast<Register>(reinterpret_cast<Integers>(x) + bits);
   }
-  static Register zero_below(Register x, float floor, Register y) { return x < floor ? Register{} : y; }
+  static Register zero_below(Register x, float floor, Register y) {
+    return x < floor ? Register{} : y;
+  }
   static float sum_of_lanes(Register x) { return (x[0] + x[1]) + (x[2] + x[3]); }
   static float largest_lane(Register x) {
     const float a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];
@@ -44,71 +44,60 @@ struct Vec4 {
   }
 };
 
+/// Floats; other types are widened when they are loaded.
+template <KvType kType>
 struct PortableMath {
   using Vec = Vec4;
   using Operand = Vec4::Register;
-  static constexpr KvType kStored = KvType::kF32;
-  static constexpr int64_t kElementBytes = 4;
   static constexpr int64_t kUnit = Vec4::kLanes;
-  static constexpr int64_t kBlockKeys = 32;
+  static constexpr Copies kCopies = Copies::kNever;
   static constexpr int kScoreHeads = 2;
-  static constexpr int kValueHeads = 3;
-  static constexpr int kSums = 12;
+  static constexpr int kValueHeads = 2;
+  static constexpr int kSums = 8;
   static constexpr int kWeightKeys = 1;
+  static constexpr int64_t kWeightBytes = 4;
   static constexpr int kUnitSums = 1;
 
-  static Operand load(const std::byte* at) {
-    Operand x;
-    __builtin_memcpy(&x, at, sizeof x);
-    return x;
+  template <class Scalar>
+  static Scalar loaded(const std::byte* at) {
+    Scalar value;
+    __builtin_memcpy(&value, at, sizeof value);
+    return value;
   }
-  static Operand broadcast(const std::byte* weight) {
-    float value;
-    __builtin_memcpy(&value, weight, sizeof value);
-    return Vec4::set(value);
+  static void store_query(const float* values, int64_t, std::byte* out) {
+    __builtin_memcpy(out, values, sizeof(Operand));
   }
-  static void load_values(const std::byte* const* rows, int64_t offset, Operand* out) { out[0] = load(rows[0] + offset); }
-  static Operand multiply_add(Operand a, Operand b, Operand sum) { return a * b + sum; }
+  static Operand load_query(const std::byte* at) { return loaded<Operand>(at); }
+  static Operand load_key(const std::byte* row, int64_t unit) {
+    const int64_t first = unit * kUnit;
+    if constexpr (kType == KvType::kF32) {
+      return loaded<Operand>(row + 4 * first);
+    }
+    Operand values;
+    for (int64_t i = 0; i < kUnit; ++i) {
+      if constexpr (kType == KvType::kBF16) {
+        const auto bits = static_cast<uint32_t>(loaded<uint16_t>(row + 2 * (first + i))) << 16;
+        values[i] = __builtin_bit_cast(float, bits);
+      } else {
+        values[i] = static_cast<float>(static_cast<int8_t>(row[first + i]));
+      }
+    }
+    return values;
+  }
+  static Operand load_value(const std::byte* const* rows, int64_t unit, int) {
+    return load_key(rows[0], unit);
+  }
   static Operand store_weights(Operand p, const float* scales, std::byte* out) {
     const Operand weights = scales == nullptr ? p : p * Vec4::load(scales);
     __builtin_memcpy(out, &weights, sizeof weights);
     return p;
   }
-  static void store_element(const float* values, int64_t, std::byte* out) { __builtin_memcpy(out, values, sizeof(Operand)); }
-  template <KvType kType>
-  static void widen(const std::byte* vector, int64_t head_dim, std::byte* out) {
-    for (int64_t i = 0; i < head_dim; ++i) {
-      float value = 0;
-      if constexpr (kType == KvType::kBF16) {
-        uint16_t bits;
-        __builtin_memcpy(&bits, vector + 2 * i, sizeof bits);
-        value = __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
-      } else if constexpr (kType == KvType::kInt8) {
-        value = static_cast<float>(static_cast<int8_t>(vector[i]));
-      }
-      __builtin_memcpy(out + 4 * i, &value, sizeof value);
-    }
-  }
+  static Operand broadcast(const std::byte* weight) { return Vec4::set(loaded<float>(weight)); }
+  static Operand multiply_add(Operand a, Operand b, Operand sum) { return a * b + sum; }
 };
-
-void attend(const HeadShape& shape,
-            const float* q,
-            float scale,
-            std::span<const KvRun> runs,
-            std::span<const ScoredValue> scored,
-            const SoftmaxState& state) {
-  switch (shape.type) {
-    case KvType::kF32:
-      return attend_as<PortableMath, KvType::kF32>(shape, q, scale, runs, scored, state);
-    case KvType::kBF16:
-      return attend_as<PortableMath, KvType::kBF16>(shape, q, scale, runs, scored, state);
-    case KvType::kInt8:
-      return attend_as<PortableMath, KvType::kInt8>(shape, q, scale, runs, scored, state);
-  }
-}
 
 }  // namespace
 
-const AttendKernels kAttendPortable = {attend, merge<Vec4>, finish<Vec4>};
+const AttendKernels kAttendPortable = {attend<PortableMath>, merge<Vec4>, finish<Vec4>};
 
 }  // namespace ssa::cpu

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
@@ -22,7 +23,9 @@ float rounded_to_bf16(float x) {
 /// The three buffers of a softmax state.
 struct State {
   explicit State(const HeadShape& shape)
-      : largest(shape.group_size, -kInfinity), sum(shape.group_size, 0), out(shape.group_size * shape.head_dim, 0) {}
+      : largest(shape.group_size, -kInfinity),
+        sum(shape.group_size, 0),
+        out(shape.group_size * shape.head_dim, 0) {}
 
   SoftmaxState view() { return {largest.data(), sum.data(), out.data()}; }
 
@@ -31,9 +34,11 @@ struct State {
   std::vector<float> out;
 };
 
-/// Random queries and rows, both as stored and as the numbers that these stand for. Rows lie at odd addresses.
+/// Random queries and rows, both as stored and as the numbers that these stand for. Rows lie at odd
+/// addresses.
 struct Case {
-  Case(HeadShape shape_, int64_t n_tokens_, float query_size = 1) : shape(shape_), n_tokens(n_tokens_) {
+  Case(HeadShape shape_, int64_t n_tokens_, float query_size = 1)
+      : shape(shape_), n_tokens(n_tokens_) {
     std::mt19937 random(static_cast<uint32_t>(shape.head_dim * 100 + shape.group_size));
     std::normal_distribution<float> normal;
     q.resize(shape.group_size * shape.head_dim);
@@ -54,6 +59,15 @@ struct Case {
     }
   }
 
+  /// What an int8 value is multiplied with; 1 for other types.
+  float value_scale(int64_t token) const {
+    if (shape.type != KvType::kInt8) {
+      return 1;
+    }
+    uint16_t bits;
+    std::memcpy(&bits, run(token + 1, token + 1).keys - sizeof bits, sizeof bits);
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
   const float* key(int64_t token) const { return numbers.data() + 2 * token * shape.head_dim; }
   const float* value(int64_t token) const { return key(token) + shape.head_dim; }
   float score(int64_t head, int64_t token) const {
@@ -77,8 +91,8 @@ struct Case {
   std::vector<float> numbers;  // [n_tokens, 2, head_dim]
 };
 
-/// Attention over all tokens in doubles; with `round_weights`, as bf16 attention computes it: weights rounded to bf16,
-/// sums in floats.
+/// Attention over all tokens in doubles; with `round_weights`, as bf16 attention computes it:
+/// weights (times the values' scales) rounded to bf16, sums in floats.
 std::vector<double> expected(const Case& c, bool round_weights = false) {
   std::vector<double> out(c.q.size(), 0);
   for (int64_t h = 0; h < c.shape.group_size; ++h) {
@@ -93,10 +107,13 @@ std::vector<double> expected(const Case& c, bool round_weights = false) {
       largest = std::max(largest, scores.back());
     }
     double sum = 0;
-    for (double& score : scores) {
-      score = std::exp(score - largest);
-      score = round_weights ? rounded_to_bf16(static_cast<float>(score)) : score;
-      sum += score;
+    for (int64_t t = 0; t < c.n_tokens; ++t) {
+      scores[t] = std::exp(scores[t] - largest);
+      if (round_weights) {
+        const float value_scale = c.value_scale(t);
+        scores[t] = rounded_to_bf16(static_cast<float>(scores[t]) * value_scale) / value_scale;
+      }
+      sum += scores[t];
     }
     for (int64_t t = 0; t < c.n_tokens; ++t) {
       for (int64_t d = 0; d < c.shape.head_dim; ++d) {
@@ -198,14 +215,16 @@ class AttendTest : public testing::TestWithParam<InstructionSet> {
   const AttendKernels& kernels_ = attend_kernels(GetParam());
 };
 
-void expect_right(const AttendKernels& kernels, const Case& c, const std::vector<Pattern>& patterns) {
+void expect_right(const AttendKernels& kernels,
+                  const Case& c,
+                  const std::vector<Pattern>& patterns) {
   const std::vector<double> exact = expected(c);
   const double most = tolerance(c, exact);
   for (const Pattern pattern : patterns) {
     State state = attended(kernels, c, pattern);
     EXPECT_LE(distance(finished(kernels, c.shape, state), exact), most)
-        << kv_type_name(c.shape.type) << ", head_dim " << c.shape.head_dim << ", group " << c.shape.group_size
-        << ", pattern " << static_cast<int>(pattern);
+        << kv_type_name(c.shape.type) << ", head_dim " << c.shape.head_dim << ", group "
+        << c.shape.group_size << ", pattern " << static_cast<int>(pattern);
   }
 }
 
@@ -229,7 +248,8 @@ TEST_P(AttendTest, LargestShape) {
 
 TEST_P(AttendTest, ScoresOfTenThousand) {
   for (const KvType type : {KvType::kF32, KvType::kBF16}) {
-    // A float holds scores of this size to 1e-3 only: outputs are compared where one key is far ahead.
+    // A float holds scores of this size to 1e-3 only: outputs are compared where one key is far
+    // ahead.
     Case c({type, 64, 3}, 200, 1e4F);
     const std::vector<double> exact = expected(c);
     for (const Pattern pattern : {Pattern::kOneRun, Pattern::kMerged}) {
@@ -250,14 +270,17 @@ TEST_P(AttendTest, EveryBlockLength) {
 
 TEST_P(AttendTest, MergeIsAssociative) {
   const Case c({KvType::kF32, 40, 3}, 90);
-  const auto part = [&](int64_t begin, int64_t end) { return attended(kernels_, c, {c.run(begin, end)}); };
+  const auto part = [&](int64_t begin, int64_t end) {
+    return attended(kernels_, c, {c.run(begin, end)});
+  };
   State left = part(0, 10), right = part(20, 90), middle = part(10, 20);
   kernels_.merge(c.shape, middle.view(), left.view());
   kernels_.merge(c.shape, right.view(), left.view());
   State other_left = part(0, 10), other_middle = part(10, 20), other_right = part(20, 90);
   kernels_.merge(c.shape, other_right.view(), other_middle.view());
   kernels_.merge(c.shape, other_middle.view(), other_left.view());
-  EXPECT_LE(distance(finished(kernels_, c.shape, left), finished(kernels_, c.shape, other_left)), 1e-5);
+  EXPECT_LE(distance(finished(kernels_, c.shape, left), finished(kernels_, c.shape, other_left)),
+            1e-5);
 }
 
 TEST_P(AttendTest, NothingLeavesTheStateAsItIs) {
@@ -304,9 +327,11 @@ TEST_P(AttendTest, NanStaysInItsHead) {
 TEST_P(AttendTest, ZeroVectorsCount) {
   Case c({KvType::kInt8, 16, 1}, 2);
   const std::vector<float> zeros(16, 0);
-  store_vector(KvType::kInt8, zeros.data(), 16, c.bytes.data() + 1 + vector_bytes(KvType::kInt8, 16));
+  store_vector(
+      KvType::kInt8, zeros.data(), 16, c.bytes.data() + 1 + vector_bytes(KvType::kInt8, 16));
   const float scores[] = {0, 0};
-  const std::vector<ScoredValue> scored = {{c.run(0, 1).values, scores, 1}, {c.run(1, 2).values, scores + 1, 1}};
+  const std::vector<ScoredValue> scored = {{c.run(0, 1).values, scores, 1},
+                                           {c.run(1, 2).values, scores + 1, 1}};
   State state(c.shape);
   kernels_.attend(c.shape, c.q.data(), c.scale, {}, scored, state.view());
   const std::vector<float> out = finished(kernels_, c.shape, state);
@@ -318,7 +343,9 @@ TEST_P(AttendTest, ZeroVectorsCount) {
 INSTANTIATE_TEST_SUITE_P(All,
                          AttendTest,
                          testing::ValuesIn(available_instruction_sets()),
-                         [](const auto& set) { return std::string(instruction_set_name(set.param)); });
+                         [](const auto& set) {
+                           return std::string(instruction_set_name(set.param));
+                         });
 
 }  // namespace
 }  // namespace ssa::cpu
