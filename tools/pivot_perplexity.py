@@ -29,7 +29,7 @@ def nll(args, window, flags):
         ids, out = f"{folder}/ids.json", f"{folder}/out.safetensors"
         pathlib.Path(ids).write_text(json.dumps(window))
         subprocess.run([args.program, "logits", args.model, "--ids", ids, "--out", out, "--device", args.device, "-t", "2",
-                        "--decode-from", str(len(window) - N_SCORED), *flags], check=True, stderr=subprocess.DEVNULL)
+                        "--decode-from", str(len(window) - N_SCORED), "--decode-piece", "64", "--dtype", args.dtype, *flags], check=True, stderr=subprocess.DEVNULL)
         with safe_open(out, "pt") as file:
             rows = file.get_slice("logits")[len(window) - N_SCORED - 1:len(window) - 1]
     targets = window[len(window) - N_SCORED:]
@@ -48,6 +48,7 @@ def main():
     parser.add_argument("model")
     parser.add_argument("windows")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--group", type=int, default=3, help="query heads a key/value head")
     parser.add_argument("--out")

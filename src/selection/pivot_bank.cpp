@@ -83,6 +83,9 @@ PivotBank::Level PivotBank::build_level(const ChunkView& view,
     const std::span<const int64_t> gists = view.layout.gists(level);
     return {keys.index_select(1, on_device({gists.begin(), gists.end()})).to(type), {}};
   }
+  if (n == 0) {
+    return {torch::empty({keys.size(0), 0, keys.size(2)}, keys.options().dtype(type)), {}};
+  }
   std::vector<Tensor> rows, low;
   for (int64_t gist = 0; gist < n; ++gist) {
     const Tensor raw = keys.index_select(1, on_device(tokens_below(view, level, gist))).to(type);
@@ -102,7 +105,8 @@ Tensor PivotBank::score_level(const Tensor& q, const Level& level) const {
     case Pivot::kMean:
       return score_heads(q, level.rows);
     case Pivot::kQuest:  // max(q * low, q * high) is q * high where q > 0, q * low elsewhere
-      return score_heads(q.clamp_min(0), level.rows) + score_heads(q.clamp_max(0), level.low);
+      return level.rows.size(1) == 0 ? score_heads(q, level.rows)
+                                     : score_heads(q.clamp_min(0), level.rows) + score_heads(q.clamp_max(0), level.low);
     case Pivot::kRecent:
     case Pivot::kRandom:
       return level.rows.expand({q.size(0), q.size(1), level.rows.size(0)});

@@ -46,7 +46,7 @@ struct SoftmaxState {
 /// Functions of one instruction set. All are safe from many threads; none allocates.
 struct AttendKernels {
   /// Folds the runs and the scored values into the state. q: [group_size, head_dim] f32; where keys are bf16 or int8 it
-  /// may be rounded to bf16. Runs are prefetched ahead, so that they may lie anywhere.
+  /// may be rounded to bf16. scale is at least 0. Runs are prefetched ahead, so that they may lie anywhere.
   void (*attend)(const HeadShape& shape,
                  const float* q,
                  float scale,

@@ -12,6 +12,7 @@
 namespace ssa::cpu {
 namespace {
 
+constexpr size_t kPrefetchedRanges = 6;  // groups of children under way from memory while one is scored
 constexpr int64_t kUnfoldingSink = 3;  // what unfolding uses where the mask's sink is negative
 
 int64_t words(int64_t n) {
@@ -257,9 +258,27 @@ void ChunkSelection::score_children(int i) {
     n_scored_ += level(i).n;
     return;
   }
-  for (const Range& range : children_of(context_->layout, i + 1, level(i + 1).kept)) {
-    score_range(i, range);
-    n_scored_ += range.size();
+  const std::vector<Range> ranges = children_of(context_->layout, i + 1, level(i + 1).kept);
+  for (size_t next = 0; next < ranges.size() + kPrefetchedRanges; ++next) {
+    if (next < ranges.size()) {
+      prefetch_keys(i, ranges[next]);
+    }
+    if (next >= kPrefetchedRanges) {
+      score_range(i, ranges[next - kPrefetchedRanges]);
+      n_scored_ += ranges[next - kPrefetchedRanges].size();
+    }
+  }
+}
+
+void ChunkSelection::prefetch_keys(int i, Range ordinals) const {
+  if (by_order()) {
+    return;
+  }
+  constexpr int64_t kCacheLine = 64;
+  const int64_t bytes = vector_bytes(context_->cache.shape().type, context_->cache.shape().head_dim);
+  const std::byte* keys = bank(i).keys(query_.kv_head);
+  for (int64_t at = ordinals.begin * bytes; at < ordinals.end * bytes; at += kCacheLine) {
+    __builtin_prefetch(keys + at);
   }
 }
 

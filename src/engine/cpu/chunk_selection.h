@@ -72,6 +72,7 @@ class ChunkSelection {
   const KeyBank& bank(int i) const;
   void score_range(int i, Range ordinals);
   void score_children(int i);
+  void prefetch_keys(int i, Range ordinals) const;
   void choose(int i, int64_t chooser, const std::vector<Range>& competing);
   void combine_heads(int i, Range ordinals, float* out);
   void unite(int i);

@@ -307,7 +307,9 @@ const std::vector<Choice>& PagedAttention::unfold(const SelectionContext& contex
   jobs_.resize(std::max(jobs_.size(), n_scratch));
   states_.resize(std::max(states_.size(), n_scratch * static_cast<size_t>(n_threads_)));
   choices_.resize(static_cast<size_t>(block.n_tokens * n_kv_heads));
-  if (block.n_tokens == 1) {
+  // Of a short sequence a head's work is less than what splitting it costs.
+  constexpr int64_t kShortSequence = 768;
+  if (block.n_tokens == 1 && context.cache.n_raw(block.layer) > kShortSequence) {
     unfold_token(context, block, options);
     return choices_;
   }
