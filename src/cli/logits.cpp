@@ -22,8 +22,8 @@ struct LogitsFlags {
   std::string text, ids_file, out;
   std::string rows = "all";
   int64_t decode_from = 0;
-  int64_t piece = 512;        // tokens of the prompt a forward pass
-  int64_t decode_piece = 1;   // tokens behind it
+  int64_t piece = 512;       // tokens of the prompt a forward pass
+  int64_t decode_piece = 1;  // tokens behind it
 };
 
 /// Collects rows of logits as they are computed.
@@ -108,7 +108,11 @@ void run_logits(const LogitsFlags& flags) {
   ProgressBar bar("computing");
   sequence.advance(
       ids.first(n_prompt), positions.first(n_prompt), flags.piece, collect, bar.callback());
-  sequence.advance(ids.subspan(n_prompt), positions.subspan(n_prompt), flags.decode_piece, collect, bar.callback());
+  sequence.advance(ids.subspan(n_prompt),
+                   positions.subspan(n_prompt),
+                   flags.decode_piece,
+                   collect,
+                   bar.callback());
 
   write_safetensors(flags.out,
                     {{"ids", to_host(torch::tensor(prompt.ids))},
@@ -138,8 +142,10 @@ void add_logits_command(CLI::App& root) {
                   flags->decode_from,
                   "Tokens from this index on go one by one through the cache")
       ->check(CLI::PositiveNumber);
-  app->add_option("--decode-piece", flags->decode_piece,
-                  "So many of them a forward pass, each choosing for itself: the same but for rounding, and faster")
+  app->add_option("--decode-piece",
+                  flags->decode_piece,
+                  "So many of them a forward pass, each choosing for itself: the same but for "
+                  "rounding, and faster")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_attention_flags(*app, flags->attention);

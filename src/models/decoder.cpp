@@ -42,12 +42,14 @@ Tensor SelfAttentionImpl::forward(const Tensor& x,
     q = q_norm_->forward(q);
     k = k_norm_->forward(k);
   }
-  Tensor out = attention.attend(layer, {.q = apply_rotary(q, rotary),
-                                        .k = apply_rotary(k, rotary),
-                                        .v = heads(projected[2]),
-                                        .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))});
+  Tensor out = attention.attend(layer,
+                                {.q = apply_rotary(q, rotary),
+                                 .k = apply_rotary(k, rotary),
+                                 .v = heads(projected[2]),
+                                 .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))});
   if (g_proj_) {
-    // Three gates a head; the middle one belongs to attention (arXiv 2511.20102; the others are NSA's).
+    // Three gates a head; the middle one belongs to attention (arXiv 2511.20102; the others are
+    // NSA's).
     const Tensor gates = g_proj_->forward(x).unflatten(-1, {-1, 3}).sigmoid();
     out = out * gates.slice(-1, 1, 2);
   }
@@ -82,7 +84,8 @@ DecoderLayerImpl::DecoderLayerImpl(ParameterSource& source,
         part, RmsNorm(source, name + "." + part, config.hidden_size, config.rms_norm_eps));
   };
   input_layernorm_ = norm("input_layernorm");
-  self_attn_ = register_module("self_attn", SelfAttention(source, name + ".self_attn", config, traits));
+  self_attn_ =
+      register_module("self_attn", SelfAttention(source, name + ".self_attn", config, traits));
   post_attention_layernorm_ = norm("post_attention_layernorm");
   mlp_ = register_module("mlp", SwiGlu(source, name + ".mlp", config, traits.mlp_bias));
 }
@@ -100,7 +103,8 @@ Decoder::Decoder(ParameterSource& source, const ModelConfig& config, const Decod
     : config_(config),
       embed_tokens_(source, "model.embed_tokens", config.vocab_size, config.hidden_size, false),
       norm_(source, "model.norm", config.hidden_size, config.rms_norm_eps),
-      rotary_(config.rope, config.head_dim, config.max_position_embeddings, norm_->weight.device()) {
+      rotary_(
+          config.rope, config.head_dim, config.max_position_embeddings, norm_->weight.device()) {
   // Modules named so that named_parameters() gives Hugging Face's names.
   auto model = register_module("model", std::make_shared<torch::nn::Module>());
   model->register_module("embed_tokens", embed_tokens_);

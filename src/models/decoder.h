@@ -1,4 +1,5 @@
-// The decoder that Llama, Qwen2, Qwen3 and llama-nsa share; what tells them apart are a few switches.
+// The decoder that Llama, Qwen2, Qwen3 and llama-nsa share; what tells them apart are a few
+// switches.
 #pragma once
 
 #include <string>
@@ -15,7 +16,8 @@ struct DecoderTraits {
   bool qkv_bias = false;     // Qwen2
   bool output_bias = false;  // Llama with attention_bias
   bool mlp_bias = false;     // Llama with mlp_bias
-  bool qk_norm = false;      // Qwen3: RMS norm over head_dim of each head's q and k, before the rotation
+  bool qk_norm =
+      false;  // Qwen3: RMS norm over head_dim of each head's q and k, before the rotation
   bool output_gate = false;  // llama-nsa: each head's output times sigmoid(g_proj(x))
 };
 
@@ -27,7 +29,10 @@ class SelfAttentionImpl : public torch::nn::Module {
                     const ModelConfig& config,
                     const DecoderTraits& traits);
   /// x: [n_tokens, hidden_size], normalised.
-  Tensor forward(const Tensor& x, const RotaryTable& rotary, int64_t layer, AttentionContext& attention);
+  Tensor forward(const Tensor& x,
+                 const RotaryTable& rotary,
+                 int64_t layer,
+                 AttentionContext& attention);
 
  private:
   int64_t head_dim_;
@@ -40,7 +45,10 @@ TORCH_MODULE(SelfAttention);
 /// down(silu(gate(x)) * up(x)) (arXiv 2002.05202).
 class SwiGluImpl : public torch::nn::Module {
  public:
-  SwiGluImpl(ParameterSource& source, const std::string& name, const ModelConfig& config, bool bias);
+  SwiGluImpl(ParameterSource& source,
+             const std::string& name,
+             const ModelConfig& config,
+             bool bias);
   Tensor forward(const Tensor& x);
 
  private:
@@ -56,7 +64,10 @@ class DecoderLayerImpl : public torch::nn::Module {
                    const std::string& name,
                    const ModelConfig& config,
                    const DecoderTraits& traits);
-  Tensor forward(const Tensor& x, const RotaryTable& rotary, int64_t layer, AttentionContext& attention);
+  Tensor forward(const Tensor& x,
+                 const RotaryTable& rotary,
+                 int64_t layer,
+                 AttentionContext& attention);
 
  private:
   RmsNorm input_layernorm_{nullptr}, post_attention_layernorm_{nullptr};
@@ -65,7 +76,8 @@ class DecoderLayerImpl : public torch::nn::Module {
 };
 TORCH_MODULE(DecoderLayer);
 
-/// The whole model. Parameters carry Hugging Face's names. Built on its device; it cannot be moved afterwards.
+/// The whole model. Parameters carry Hugging Face's names. Built on its device; it cannot be moved
+/// afterwards.
 class Decoder : public CausalLM {
  public:
   Decoder(ParameterSource& source, const ModelConfig& config, const DecoderTraits& traits);

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "checkpoint/expected_tensors.h"
 #include "models/decoder.h"
+#include "nn/huge_pages.h"
 #include "tensor/convert.h"
 
 namespace ssa {
@@ -24,7 +25,9 @@ DecoderTraits llama_traits(const ModelConfig& config) {
           .output_bias = config.attention_output_bias,
           .mlp_bias = config.mlp_bias};
 }
-DecoderTraits qwen2_traits(const ModelConfig&) { return {.qkv_bias = true}; }
+DecoderTraits qwen2_traits(const ModelConfig&) {
+  return {.qkv_bias = true};
+}
 DecoderTraits qwen3_traits(const ModelConfig& config) {
   return {.qkv_bias = config.attention_bias,
           .output_bias = config.attention_output_bias,
@@ -54,7 +57,8 @@ DecoderTraits traits_of(const ModelConfig& config) {
   TORCH_INTERNAL_ASSERT(false, "architecture without a factory");
 }
 
-/// Reads parameters from a checkpoint into memory of their own (the file stays untouched by anyone who writes to them).
+/// Reads parameters from a checkpoint into memory of their own (the file stays untouched by anyone
+/// who writes to them).
 class CheckpointSource : public ParameterSource {
  public:
   CheckpointSource(const Checkpoint& checkpoint, const LoadOptions& options)
@@ -65,24 +69,39 @@ class CheckpointSource : public ParameterSource {
   Tensor parameter(const std::string& name, at::IntArrayRef shape) override {
     const Tensor stored = to_tensor(checkpoint_.tensor(name));
     TORCH_INTERNAL_ASSERT(stored.sizes() == shape, name, ": ", stored.sizes(), " against ", shape);
-    const Tensor loaded = stored.to(options_.device, options_.dtype, /*non_blocking=*/false, /*copy=*/true);
+    const Tensor loaded =
+        stored.to(options_.device, options_.dtype, /*non_blocking=*/false, /*copy=*/true);
     advance(loaded.nbytes());
     return loaded;
   }
 
-  std::optional<PackedMatrix> packed_matrix(const std::string& name, at::IntArrayRef shape) override {
+  std::optional<PackedMatrix> packed_matrix(const std::string& name,
+                                            at::IntArrayRef shape) override {
     if (options_.weights != WeightKind::kInt8) {
       return std::nullopt;
     }
+    const Tensor memory = matrix_memory(PackedMatrix::bytes(shape[0], shape[1]));
     const auto blocks = checkpoint_.int8_blocks(name);
-    PackedMatrix packed = blocks ? PackedMatrix::from_blocks(*blocks, options_.dtype)
-                                 : PackedMatrix::quantize(to_tensor(checkpoint_.tensor(name)), options_.dtype, name);
+    PackedMatrix packed =
+        blocks ? PackedMatrix::from_blocks(*blocks, options_.dtype, memory)
+               : PackedMatrix::quantize(
+                     to_tensor(checkpoint_.tensor(name)), options_.dtype, name, memory);
     TORCH_INTERNAL_ASSERT(packed.n_rows() == shape[0] && packed.n_columns() == shape[1], name);
-    advance(PackedMatrix::bytes(shape[0], shape[1]));
+    advance(memory.nbytes());
     return packed;
   }
 
  private:
+  /// The next bytes of one memory for all matrices.
+  Tensor matrix_memory(uint64_t bytes) {
+    if (!matrices_.defined()) {
+      matrices_ = empty_in_huge_pages(static_cast<int64_t>(total_bytes_));
+    }
+    const auto size = static_cast<int64_t>(bytes);
+    matrix_bytes_ += size;
+    return matrices_.narrow(0, matrix_bytes_ - size, size);
+  }
+
   void advance(uint64_t bytes) {
     done_bytes_ += bytes;
     if (options_.progress) {
@@ -92,6 +111,8 @@ class CheckpointSource : public ParameterSource {
 
   const Checkpoint& checkpoint_;
   const LoadOptions& options_;
+  Tensor matrices_;
+  int64_t matrix_bytes_ = 0;  // of matrices_, handed out
   uint64_t done_bytes_ = 0;
   uint64_t total_bytes_;
 };
@@ -102,8 +123,12 @@ void check_memory(const ModelConfig& config, const LoadOptions& options) {
   }
   const uint64_t needed = parameter_bytes(config, options.dtype, options.weights);
   const uint64_t available = available_memory_bytes();
-  check(needed <= available, "the model's parameters need ", format_bytes(needed), " as ",
-        options.weights == WeightKind::kInt8 ? "8-bit weights" : torch::toString(options.dtype), ", and ",
+  check(needed <= available,
+        "the model's parameters need ",
+        format_bytes(needed),
+        " as ",
+        options.weights == WeightKind::kInt8 ? "8-bit weights" : torch::toString(options.dtype),
+        ", and ",
         format_bytes(available),
         " of memory are available; --dtype bf16 halves what f32 needs, --weights int8 quarters it");
 }
@@ -112,7 +137,8 @@ void check_weight_kind(const LoadOptions& options) {
   if (options.weights == WeightKind::kInt8) {
     check(options.device.is_cpu(), "--weights int8 runs on the CPU, not on ", options.device.str());
     check(options.dtype == torch::kFloat32 || options.dtype == torch::kBFloat16,
-          "--weights int8 computes in f32 or bf16, not in ", torch::toString(options.dtype));
+          "--weights int8 computes in f32 or bf16, not in ",
+          torch::toString(options.dtype));
   }
 }
 

@@ -19,8 +19,9 @@ struct LoadOptions {
   ProgressFn progress = {};  // in bytes of parameters
 };
 
-/// Builds the model and reads its parameters. Names, shapes and the memory they need are checked before anything is
-/// read. Throws Error naming the tensor, what was expected and what was found; or the option that device or dtype lack.
+/// Builds the model and reads its parameters. Names, shapes and the memory they need are checked
+/// before anything is read. Throws Error naming the tensor, what was expected and what was found;
+/// or the option that device or dtype lack.
 std::shared_ptr<CausalLM> load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
 
 /// Bytes of a model's parameters, held so.

@@ -73,6 +73,8 @@ RmsNormImpl::RmsNormImpl(ParameterSource& source, const std::string& name, int64
   weight = register_parameter("weight", source.parameter(name + ".weight", {size}), false);
 }
 
-Tensor RmsNormImpl::forward(const Tensor& x) const { return rms_norm(x, weight, eps_); }
+Tensor RmsNormImpl::forward(const Tensor& x) const {
+  return rms_norm(x, weight, eps_);
+}
 
 }  // namespace ssa

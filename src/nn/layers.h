@@ -17,20 +17,22 @@ using torch::Tensor;
 class ParameterSource {
  public:
   virtual ~ParameterSource() = default;
-  /// The tensor of that Hugging Face name and shape, in the model's dtype and on its device. Throws Error if it is
-  /// missing or misshapen.
+  /// The tensor of that Hugging Face name and shape, in the model's dtype and on its device. Throws
+  /// Error if it is missing or misshapen.
   virtual Tensor parameter(const std::string& name, at::IntArrayRef shape) = 0;
   /// The same matrix in 8 bits, where the model is to hold it so; else parameter() has it.
-  virtual std::optional<PackedMatrix> packed_matrix(const std::string& /*name*/, at::IntArrayRef /*shape*/) {
+  virtual std::optional<PackedMatrix> packed_matrix(const std::string& /*name*/,
+                                                    at::IntArrayRef /*shape*/) {
     return std::nullopt;
   }
 };
 
-/// y = x W^T + b. Parameters "weight" [n_out, n_in], unless the source holds it packed, and, where asked for, "bias"
-/// [n_out].
+/// y = x W^T + b. Parameters "weight" [n_out, n_in], unless the source holds it packed, and, where
+/// asked for, "bias" [n_out].
 class LinearImpl : public torch::nn::Module {
  public:
-  LinearImpl(ParameterSource& source, const std::string& name, int64_t n_out, int64_t n_in, bool bias);
+  LinearImpl(
+      ParameterSource& source, const std::string& name, int64_t n_out, int64_t n_in, bool bias);
   Tensor forward(const Tensor& x) const;
   /// Rows of the weight, which is how an embedding reads it: [n_ids, n_in].
   Tensor rows(const Tensor& ids) const;
@@ -41,8 +43,8 @@ class LinearImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Linear);
 
-/// Several linear layers over one input, computed as one product where no gradient is asked for. Takes over their
-/// parameters' storage: they become views of one tensor, so nothing is held twice.
+/// Several linear layers over one input, computed as one product where no gradient is asked for.
+/// Takes over their parameters' storage: they become views of one tensor, so nothing is held twice.
 class FusedLinear {
  public:
   FusedLinear() = default;
@@ -58,7 +60,8 @@ class FusedLinear {
   std::vector<PackedMatrix> packed_;  // of all parts, or none
 };
 
-/// x / rms(x) * weight over the last dimension; the mean square is taken in float32 or better (arXiv 1910.07467).
+/// x / rms(x) * weight over the last dimension; the mean square is taken in float32 or better
+/// (arXiv 1910.07467).
 class RmsNormImpl : public torch::nn::Module {
  public:
   RmsNormImpl(ParameterSource& source, const std::string& name, int64_t size, double eps);

@@ -16,7 +16,8 @@ inline bool has_number_type(torch::ScalarType dtype) {
 template <class Fn>
 auto with_number_type(torch::ScalarType dtype, Fn fn) {
   TORCH_CHECK(has_number_type(dtype), "these kernels compute in Float or BFloat16, not in ", dtype);
-  return dtype == torch::kFloat32 ? fn(static_cast<float*>(nullptr)) : fn(static_cast<cpu::BF16*>(nullptr));
+  return dtype == torch::kFloat32 ? fn(static_cast<float*>(nullptr))
+                                  : fn(static_cast<cpu::BF16*>(nullptr));
 }
 
 /// The first number of a tensor of that type; null if it is undefined.

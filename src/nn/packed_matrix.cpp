@@ -18,20 +18,23 @@ class TokenBuffer {
  public:
   TokenBuffer(int64_t n_tokens, int64_t n_blocks)
       : n_(static_cast<size_t>(n_tokens * n_blocks)),
-        numbers_(std::make_unique_for_overwrite<float[]>(n_)),
+        scales_(std::make_unique_for_overwrite<float[]>(n_)),
         offsets_(std::make_unique_for_overwrite<int32_t[]>(n_)),
-        bytes_(std::make_unique_for_overwrite<int8_t[]>(n_ * cpu::kBlockWeights)) {}
-  cpu::Int8Tokens view() const { return {bytes_.get(), numbers_.get(), offsets_.get()}; }
+        numbers_(std::make_unique_for_overwrite<int16_t[]>(n_ * cpu::kBlockWeights)) {}
+  cpu::QuantizedTokens view() const { return {numbers_.get(), scales_.get(), offsets_.get()}; }
 
  private:
   size_t n_;
-  std::unique_ptr<float[]> numbers_;
+  std::unique_ptr<float[]> scales_;
   std::unique_ptr<int32_t[]> offsets_;
-  std::unique_ptr<int8_t[]> bytes_;
+  std::unique_ptr<int16_t[]> numbers_;
 };
 
 template <class T>
-Tensor multiply_few(const Tensor& x, std::span<const PackedMatrix> matrices, int64_t n_out, const Tensor& bias) {
+Tensor multiply_few(const Tensor& x,
+                    std::span<const PackedMatrix> matrices,
+                    int64_t n_out,
+                    const Tensor& bias) {
   const cpu::Int8Kernels<T>& kernels = cpu::int8_kernels<T>(instruction_set());
   const int64_t n_tokens = x.size(0);
   const cpu::Int8MatrixView first = matrices.front().view();
@@ -44,16 +47,24 @@ Tensor multiply_few(const Tensor& x, std::span<const PackedMatrix> matrices, int
   Tensor out = torch::empty({n_tokens, n_out}, x.options());
   T* out_data = mutable_data<T>(out);
   const T* bias_data = const_data<T>(bias);
-  constexpr int64_t kGrainBytes = int64_t{1} << 15;  // below, waking a thread takes longer than the work
+  constexpr int64_t kGrainBytes = int64_t{1}
+                                  << 15;  // below, waking a thread takes longer than the work
   const int64_t grain = std::max<int64_t>(1, kGrainBytes / first.strip_bytes());
   at::parallel_for(0, n_strips, grain, [&](int64_t begin, int64_t end) {
     int64_t strip = 0, row = 0;  // of the matrix at hand, among all
     for (const PackedMatrix& matrix : matrices) {
       const cpu::Int8MatrixView view = matrix.view();
-      const int64_t from = std::max<int64_t>(begin - strip, 0), to = std::min(end - strip, view.n_strips());
+      const int64_t from = std::max<int64_t>(begin - strip, 0),
+                    to = std::min(end - strip, view.n_strips());
       if (from < to) {
-        kernels.multiply(view, tokens.view(), n_tokens, from, to, bias_data == nullptr ? nullptr : bias_data + row,
-                         out_data + row, n_out);
+        kernels.multiply(view,
+                         tokens.view(),
+                         n_tokens,
+                         from,
+                         to,
+                         bias_data == nullptr ? nullptr : bias_data + row,
+                         out_data + row,
+                         n_out);
       }
       strip += view.n_strips();
       row += view.n_rows;
@@ -62,7 +73,10 @@ Tensor multiply_few(const Tensor& x, std::span<const PackedMatrix> matrices, int
   return out;
 }
 
-Tensor multiply_many(const Tensor& x, std::span<const PackedMatrix> matrices, int64_t n_out, const Tensor& bias) {
+Tensor multiply_many(const Tensor& x,
+                     std::span<const PackedMatrix> matrices,
+                     int64_t n_out,
+                     const Tensor& bias) {
   const Tensor weights = torch::empty({n_out, x.size(-1)}, x.options());
   int64_t row = 0;
   for (const PackedMatrix& matrix : matrices) {
@@ -74,13 +88,29 @@ Tensor multiply_many(const Tensor& x, std::span<const PackedMatrix> matrices, in
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(int64_t n_rows, int64_t n_columns, torch::ScalarType dtype)
+PackedMatrix::PackedMatrix(int64_t n_rows,
+                           int64_t n_columns,
+                           torch::ScalarType dtype,
+                           const Tensor& memory)
     : n_rows_(n_rows),
       n_columns_(n_columns),
       dtype_(dtype),
-      strips_(torch::empty({static_cast<int64_t>(bytes(n_rows, n_columns))}, torch::kUInt8)) {}
+      strips_(memory.defined()
+                  ? memory
+                  : torch::empty({static_cast<int64_t>(bytes(n_rows, n_columns))}, torch::kUInt8)) {
+  TORCH_CHECK(strips_.is_contiguous() && strips_.nbytes() == bytes(n_rows, n_columns),
+              "a matrix of ",
+              n_rows,
+              " x ",
+              n_columns,
+              " does not live in ",
+              strips_.nbytes(),
+              " bytes");
+}
 
-cpu::Int8MatrixView PackedMatrix::view() const { return {const_data<std::byte>(strips_), n_rows_, n_columns_}; }
+cpu::Int8MatrixView PackedMatrix::view() const {
+  return {const_data<std::byte>(strips_), n_rows_, n_columns_};
+}
 
 uint64_t PackedMatrix::bytes(int64_t n_rows, int64_t n_columns) {
   const cpu::Int8MatrixView shape{nullptr, n_rows, n_columns};
@@ -99,17 +129,24 @@ void PackedMatrix::pack(const Fill& fill) {
   });
 }
 
-PackedMatrix PackedMatrix::from_blocks(const HostTensor& blocks, torch::ScalarType dtype) {
+PackedMatrix PackedMatrix::from_blocks(const HostTensor& blocks,
+                                       torch::ScalarType dtype,
+                                       const Tensor& memory) {
   const int64_t n_rows = blocks.shape.at(0), row_bytes = blocks.shape.at(1);
-  TORCH_CHECK(row_bytes % cpu::kBlockBytes == 0, "rows of ", row_bytes, " bytes are not 8-bit blocks");
-  PackedMatrix matrix(n_rows, row_bytes / cpu::kBlockBytes * cpu::kBlockWeights, dtype);
+  TORCH_CHECK(
+      row_bytes % cpu::kBlockBytes == 0, "rows of ", row_bytes, " bytes are not 8-bit blocks");
+  PackedMatrix matrix(n_rows, row_bytes / cpu::kBlockBytes * cpu::kBlockWeights, dtype, memory);
   matrix.pack([&](int64_t first, int64_t) { return blocks.bytes.data() + first * row_bytes; });
   return matrix;
 }
 
-PackedMatrix PackedMatrix::quantize(const Tensor& weights, torch::ScalarType dtype, const std::string& name) {
-  PackedMatrix matrix(weights.size(0), weights.size(1), dtype);
-  const int64_t n_columns = matrix.n_columns_, n_padded = matrix.view().n_blocks() * cpu::kBlockWeights;
+PackedMatrix PackedMatrix::quantize(const Tensor& weights,
+                                    torch::ScalarType dtype,
+                                    const std::string& name,
+                                    const Tensor& memory) {
+  PackedMatrix matrix(weights.size(0), weights.size(1), dtype, memory);
+  const int64_t n_columns = matrix.n_columns_,
+                n_padded = matrix.view().n_blocks() * cpu::kBlockWeights;
   matrix.pack([&](int64_t first, int64_t n) {
     static thread_local std::vector<std::byte> blocks;
     Tensor rows = weights.narrow(0, first, n).to(torch::kFloat32);
@@ -118,8 +155,11 @@ PackedMatrix PackedMatrix::quantize(const Tensor& weights, torch::ScalarType dty
     }
     rows = rows.contiguous();
     blocks.resize(static_cast<size_t>(rows.numel() / cpu::kBlockWeights * cpu::kBlockBytes));
-    const std::span<const float> numbers(rows.const_data_ptr<float>(), static_cast<size_t>(rows.numel()));
-    check(quantize_q8_0(numbers, blocks), name, ": a weight is not finite, or too large for 8-bit weights");
+    const std::span<const float> numbers(rows.const_data_ptr<float>(),
+                                         static_cast<size_t>(rows.numel()));
+    check(quantize_q8_0(numbers, blocks),
+          name,
+          ": a weight is not finite, or too large for 8-bit weights");
     return static_cast<const std::byte*>(blocks.data());
   });
   return matrix;
@@ -145,7 +185,8 @@ void PackedMatrix::unpack(Tensor out) const {
     const cpu::Int8Kernels<T>& kernels = cpu::int8_kernels<T>(instruction_set());
     T* data = mutable_data<T>(out);
     at::parallel_for(0, view().n_strips(), 4, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * cpu::kStripRows, last = std::min(end * cpu::kStripRows, n_rows_);
+      const int64_t first = begin * cpu::kStripRows,
+                    last = std::min(end * cpu::kStripRows, n_rows_);
       kernels.unpack(view(), first, last, data + first * n_columns_);
     });
   });
@@ -157,7 +198,8 @@ Tensor packed_linear(const Tensor& x, std::span<const PackedMatrix> matrices, co
     n_out += matrix.n_rows();
   }
   const bool wants_gradient = torch::GradMode::is_enabled() && x.requires_grad();
-  if (wants_gradient || x.dim() != 2 || x.size(0) > cpu::kMaxTokens) {
+  const bool few = x.dim() == 2 && x.size(0) > 0 && x.size(0) <= cpu::kMaxTokens;
+  if (wants_gradient || !few) {
     return multiply_many(x, matrices, n_out, bias);
   }
   return with_number_type(x.scalar_type(), [&]<class T>(T*) {

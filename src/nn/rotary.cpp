@@ -9,8 +9,8 @@ namespace ssa {
 namespace {
 
 Tensor power_of_theta(double theta, int64_t head_dim) {
-  const Tensor exponents =
-      torch::arange(0, head_dim, 2, torch::kInt64).to(torch::kFloat32) / static_cast<double>(head_dim);
+  const Tensor exponents = torch::arange(0, head_dim, 2, torch::kInt64).to(torch::kFloat32) /
+                           static_cast<double>(head_dim);
   return torch::pow(theta, exponents);
 }
 
@@ -30,7 +30,8 @@ Tensor scale_llama3(const Tensor& frequencies, const RopeConfig& config) {
   return torch::where(between, blended, scaled);
 }
 
-/// YaRN (arXiv 2309.00071, section 3.2): each dimension is interpolated by how often it turns within the original length.
+/// YaRN (arXiv 2309.00071, section 3.2): each dimension is interpolated by how often it turns
+/// within the original length.
 Tensor scale_yarn(const RopeConfig& config, int64_t head_dim, double original) {
   const auto dim = static_cast<double>(head_dim);
   const auto turning_dim = [&](double turns) {
@@ -48,7 +49,8 @@ Tensor scale_yarn(const RopeConfig& config, int64_t head_dim, double original) {
     high += 0.001;  // a ramp of no width would divide by 0
   }
   const Tensor powers = power_of_theta(config.theta, head_dim);
-  const Tensor ramp = ((torch::arange(head_dim / 2, torch::kFloat32) - low) / (high - low)).clamp(0, 1);
+  const Tensor ramp =
+      ((torch::arange(head_dim / 2, torch::kFloat32) - low) / (high - low)).clamp(0, 1);
   const Tensor keep = 1 - ramp;
   return (1.0 / (config.factor * powers)) * (1 - keep) + (1.0 / powers) * keep;
 }
@@ -95,7 +97,8 @@ RotaryEmbedding::RotaryEmbedding(const RopeConfig& config,
 RotaryTable RotaryEmbedding::table(const Tensor& positions, torch::ScalarType dtype) const {
   const Tensor half = torch::outer(positions.to(torch::kFloat32), inverse_frequencies_);
   const Tensor angles = torch::cat({half, half}, 1).unsqueeze(1);
-  return {(angles.cos() * attention_factor_).to(dtype), (angles.sin() * attention_factor_).to(dtype)};
+  return {(angles.cos() * attention_factor_).to(dtype),
+          (angles.sin() * attention_factor_).to(dtype)};
 }
 
 Tensor apply_rotary(const Tensor& x, const RotaryTable& table) {

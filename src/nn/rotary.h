@@ -14,12 +14,13 @@ struct RotaryTable {
   Tensor cos, sin;
 };
 
-/// Frequencies of one model. Everything is computed in float32, as checkpoints were trained with, and only then cast:
-/// in float64 models the angles keep float32's rounding. Immutable.
+/// Frequencies of one model. Everything is computed in float32, as checkpoints were trained with,
+/// and only then cast: in float64 models the angles keep float32's rounding. Immutable.
 class RotaryEmbedding {
  public:
-  /// Sources: default, linear, llama3 and yarn as transformers' modeling_rope_utils defines them (arXiv 2104.09864,
-  /// 2309.00071). `max_position_embeddings` stands in where the scaling names no original length.
+  /// Sources: default, linear, llama3 and yarn as transformers' modeling_rope_utils defines them
+  /// (arXiv 2104.09864, 2309.00071). `max_position_embeddings` stands in where the scaling names no
+  /// original length.
   RotaryEmbedding(const RopeConfig& config,
                   int64_t head_dim,
                   int64_t max_position_embeddings,
@@ -36,7 +37,8 @@ class RotaryEmbedding {
   double attention_factor_ = 1.0;  // on cos and sin (yarn)
 };
 
-/// x [n_tokens, n_heads, head_dim] rotated; dimension i pairs with i + head_dim / 2 (Hugging Face's order).
+/// x [n_tokens, n_heads, head_dim] rotated; dimension i pairs with i + head_dim / 2 (Hugging Face's
+/// order).
 Tensor apply_rotary(const Tensor& x, const RotaryTable& table);
 
 }  // namespace ssa

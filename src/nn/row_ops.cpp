@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t kFewNumbers = int64_t{1} << 16;
 
 bool takes_own_loops(const Tensor& x) {
-  return !torch::GradMode::is_enabled() && x.device().is_cpu() && has_number_type(x.scalar_type()) &&
-         x.stride(-1) == 1 && x.numel() <= kFewNumbers;
+  return !torch::GradMode::is_enabled() && x.device().is_cpu() &&
+         has_number_type(x.scalar_type()) && x.stride(-1) == 1 && x.numel() <= kFewNumbers;
 }
 
 template <class T>
@@ -19,7 +19,8 @@ const cpu::RowKernels<T>& kernels() {
   return cpu::row_kernels<T>(instruction_set());
 }
 
-/// Calls fn(row of x, row of out) for all rows of the last dimension. x has two or three; out is contiguous.
+/// Calls fn(row of x, row of out) for all rows of the last dimension. x has two or three; out is
+/// contiguous.
 template <class T, class Fn>
 void for_each_row(const Tensor& x, const Tensor& out, const Fn& fn) {
   const bool has_heads = x.dim() == 3;
@@ -58,7 +59,9 @@ Tensor silu_times(const Tensor& gate, const Tensor& up) {
   with_number_type(gate.scalar_type(), [&]<class T>(T*) {
     const int64_t n = gate.size(1);
     for (int64_t t = 0; t < gate.size(0); ++t) {
-      kernels<T>().silu_times(const_data<T>(gate) + t * gate.stride(0), const_data<T>(up) + t * up.stride(0), n,
+      kernels<T>().silu_times(const_data<T>(gate) + t * gate.stride(0),
+                              const_data<T>(up) + t * up.stride(0),
+                              n,
                               mutable_data<T>(out) + t * n);
     }
   });
@@ -78,16 +81,21 @@ Tensor add_rows(const Tensor& x, const Tensor& y) {
 
 Tensor rotate_halves(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   const int64_t head_dim = x.size(-1);
-  if (!takes_own_loops(x) || x.stride(1) != head_dim || !cos.is_contiguous() || !sin.is_contiguous()) {
-    const Tensor turned = torch::cat({x.slice(-1, head_dim / 2).neg(), x.slice(-1, 0, head_dim / 2)}, -1);
+  if (!takes_own_loops(x) || x.stride(1) != head_dim || !cos.is_contiguous() ||
+      !sin.is_contiguous()) {
+    const Tensor turned =
+        torch::cat({x.slice(-1, head_dim / 2).neg(), x.slice(-1, 0, head_dim / 2)}, -1);
     return x * cos + turned * sin;
   }
   const Tensor out = torch::empty(x.sizes(), x.options());
   with_number_type(x.scalar_type(), [&]<class T>(T*) {
     const int64_t n_heads = x.size(1);
     for (int64_t t = 0; t < x.size(0); ++t) {
-      kernels<T>().rotate(const_data<T>(x) + t * x.stride(0), const_data<T>(cos) + t * head_dim,
-                          const_data<T>(sin) + t * head_dim, n_heads, head_dim,
+      kernels<T>().rotate(const_data<T>(x) + t * x.stride(0),
+                          const_data<T>(cos) + t * head_dim,
+                          const_data<T>(sin) + t * head_dim,
+                          n_heads,
+                          head_dim,
                           mutable_data<T>(out) + t * n_heads * head_dim);
     }
   });

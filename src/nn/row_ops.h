@@ -1,8 +1,9 @@
 // What a decoder does between its matrices.
 //
-// A few tokens that want no gradient, on the CPU, in float32 or bfloat16, take one pass over each row (nn/cpu/
-// row_kernels.h); all else takes LibTorch's operations, which are the reference: decoding one token of a small model
-// would otherwise spend more time on starting operations than on its weights.
+// A few tokens that want no gradient, on the CPU, in float32 or bfloat16, take one pass over each
+// row (nn/cpu/ row_kernels.h); all else takes LibTorch's operations, which are the reference:
+// decoding one token of a small model would otherwise spend more time on starting operations than
+// on its weights.
 #pragma once
 
 #include <torch/torch.h>
@@ -11,7 +12,8 @@ namespace ssa {
 
 using torch::Tensor;
 
-/// x / rms(x) * weight over the last dimension, of two or three; the mean square is taken in float32 or better.
+/// x / rms(x) * weight over the last dimension, of two or three; the mean square is taken in
+/// float32 or better.
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 
 /// silu(gate) * up, both [n_tokens, n].
@@ -20,8 +22,8 @@ Tensor silu_times(const Tensor& gate, const Tensor& up);
 /// x + y, of one shape.
 Tensor add_rows(const Tensor& x, const Tensor& y);
 
-/// x [n_tokens, n_heads, head_dim], each head's dimension i turned with i + head_dim / 2 by cos and sin [n_tokens, 1,
-/// head_dim].
+/// x [n_tokens, n_heads, head_dim], each head's dimension i turned with i + head_dim / 2 by cos and
+/// sin [n_tokens, 1, head_dim].
 Tensor rotate_halves(const Tensor& x, const Tensor& cos, const Tensor& sin);
 
 }  // namespace ssa

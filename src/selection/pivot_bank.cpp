@@ -93,7 +93,8 @@ PivotBank::Level PivotBank::build_level(const ChunkView& view,
       rows.push_back(raw.amax(1));
       low.push_back(raw.amin(1));
     } else {
-      rows.push_back(raw.mean(1).to(keys.scalar_type()).to(type));  // summed wide, kept as keys are kept
+      rows.push_back(
+          raw.mean(1).to(keys.scalar_type()).to(type));  // summed wide, kept as keys are kept
     }
   }
   return {torch::stack(rows, 1), low.empty() ? Tensor() : torch::stack(low, 1)};
@@ -105,8 +106,9 @@ Tensor PivotBank::score_level(const Tensor& q, const Level& level) const {
     case Pivot::kMean:
       return score_heads(q, level.rows);
     case Pivot::kQuest:  // max(q * low, q * high) is q * high where q > 0, q * low elsewhere
-      return level.rows.size(1) == 0 ? score_heads(q, level.rows)
-                                     : score_heads(q.clamp_min(0), level.rows) + score_heads(q.clamp_max(0), level.low);
+      return level.rows.size(1) == 0
+                 ? score_heads(q, level.rows)
+                 : score_heads(q.clamp_min(0), level.rows) + score_heads(q.clamp_max(0), level.low);
     case Pivot::kRecent:
     case Pivot::kRandom:
       return level.rows.expand({q.size(0), q.size(1), level.rows.size(0)});

@@ -16,7 +16,8 @@
 namespace ssa {
 namespace {
 
-/// Two layers, two key/value heads of 16, 100 raw tokens with gists of two levels, number type by parameter.
+/// Two layers, two key/value heads of 16, 100 raw tokens with gists of two levels, number type by
+/// parameter.
 class PrefixFileTest : public ::testing::TestWithParam<KvType> {
  protected:
   PrefixFileTest() : cache_(empty_cache()) {
@@ -63,7 +64,8 @@ class PrefixFileTest : public ::testing::TestWithParam<KvType> {
           const KeyBank &x = a.bank(layer, level), &y = b.bank(layer, level);
           if (x.n_rows() != y.n_rows() ||
               std::memcmp(x.keys(head), y.keys(head), static_cast<size_t>(x.key_bytes())) != 0 ||
-              std::memcmp(x.values(head), y.values(head), static_cast<size_t>(x.value_bytes())) != 0) {
+              std::memcmp(x.values(head), y.values(head), static_cast<size_t>(x.value_bytes())) !=
+                  0) {
             return false;
           }
         }
@@ -106,11 +108,13 @@ TEST_P(PrefixFileTest, RefusesWhatIsNotTheSame) {
     change(state);
     return state;
   };
-  expect_refused(changed([](auto& s) { s.model = "fedcba9876543210"; }), "read with model \"0123456789abcdef\"");
+  expect_refused(changed([](auto& s) { s.model = "fedcba9876543210"; }),
+                 "read with model \"0123456789abcdef\"");
   expect_refused(changed([](auto& s) { s.chunk = {8}; }), "read with chunk \"4-3\"");
   expect_refused(changed([](auto& s) { s.rule.sink = 5; }), "read with sink 3");
   expect_refused(changed([](auto& s) { s.ids[17] = 8; }), "another text");
-  expect_refused(changed([](auto& s) { s.ids.pop_back(), s.levels.pop_back(); }), "another text or layout");
+  expect_refused(changed([](auto& s) { s.ids.pop_back(), s.levels.pop_back(); }),
+                 "another text or layout");
 }
 
 TEST_P(PrefixFileTest, RefusesEveryDamage) {
@@ -131,7 +135,9 @@ TEST_P(PrefixFileTest, RefusesEveryDamage) {
   expect_refused(state_, "1 bytes too many");
 }
 
-INSTANTIATE_TEST_SUITE_P(, PrefixFileTest, ::testing::Values(KvType::kF32, KvType::kBF16, KvType::kInt8));
+INSTANTIATE_TEST_SUITE_P(,
+                         PrefixFileTest,
+                         ::testing::Values(KvType::kF32, KvType::kBF16, KvType::kInt8));
 
 }  // namespace
 }  // namespace ssa

@@ -63,8 +63,10 @@ TEST_P(RowOpsTest, RotateHalves) {
   expect_close(op, {transposed.contiguous(), random({3, 1, 24}), random({3, 1, 24})});
   const torch::NoGradGuard no_grad;
   const Tensor cos = random({3, 1, 24}), sin = random({3, 1, 24});
+  // LibTorch rounds both products to bfloat16, our loops only their sum: two roundings of numbers
+  // up to 16.
   EXPECT_TRUE(all_close(
-      rotate_halves(transposed, cos, sin), rotate_halves(transposed.contiguous(), cos, sin), 0.1));
+      rotate_halves(transposed, cos, sin), rotate_halves(transposed.contiguous(), cos, sin), 0.25));
 }
 
 INSTANTIATE_TEST_SUITE_P(Type, RowOpsTest, ::testing::Values(torch::kFloat32, torch::kBFloat16));

@@ -1,4 +1,5 @@
-// Softmax attention of one token's heads over chosen rows, on the CPU: decode, and suffix queries one by one.
+// Softmax attention of one token's heads over chosen rows, on the CPU: decode, and suffix queries
+// one by one.
 //
 // Nothing here knows how rows were chosen: dense decode is one list that names everything.
 #pragma once
@@ -19,7 +20,8 @@ struct HeadShape {
   int64_t group_size = 0;  // query heads, at most 64
 };
 
-/// Keys and values of consecutive tokens. Strides in bytes: row_bytes for both where they are rows of raw tokens.
+/// Keys and values of consecutive tokens. Strides in bytes: row_bytes for both where they are rows
+/// of raw tokens.
 struct KvRun {
   const std::byte* keys = nullptr;
   const std::byte* values = nullptr;
@@ -35,8 +37,9 @@ struct ScoredValue {
   int64_t score_stride = 1;
 };
 
-/// A running softmax of group_size heads; several over disjoint keys merge into one. Each head: the largest score times
-/// scale * log2(e), the sum of 2^(score - largest), and the weighted sum of values. Buffers are the caller's.
+/// A running softmax of group_size heads; several over disjoint keys merge into one. Each head: the
+/// largest score times scale * log2(e), the sum of 2^(score - largest), and the weighted sum of
+/// values. Buffers are the caller's.
 struct SoftmaxState {
   float* largest = nullptr;  // [group_size], starts at -infinity
   float* sum = nullptr;      // [group_size], starts at 0
@@ -45,8 +48,9 @@ struct SoftmaxState {
 
 /// Functions of one instruction set. All are safe from many threads; none allocates.
 struct AttendKernels {
-  /// Folds the runs and the scored values into the state. q: [group_size, head_dim] f32; where keys are bf16 or int8 it
-  /// may be rounded to bf16. scale is at least 0. Runs are prefetched ahead, so that they may lie anywhere.
+  /// Folds the runs and the scored values into the state. q: [group_size, head_dim] f32; where keys
+  /// are bf16 or int8 it may be rounded to bf16. scale is at least 0. Runs are prefetched ahead, so
+  /// that they may lie anywhere.
   void (*attend)(const HeadShape& shape,
                  const float* q,
                  float scale,

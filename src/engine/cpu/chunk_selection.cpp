@@ -12,7 +12,8 @@
 namespace ssa::cpu {
 namespace {
 
-constexpr size_t kPrefetchedRanges = 6;  // groups of children under way from memory while one is scored
+constexpr size_t kPrefetchedRanges =
+    6;  // groups of children under way from memory while one is scored
 constexpr int64_t kUnfoldingSink = 3;  // what unfolding uses where the mask's sink is negative
 
 int64_t words(int64_t n) {
@@ -275,7 +276,8 @@ void ChunkSelection::prefetch_keys(int i, Range ordinals) const {
     return;
   }
   constexpr int64_t kCacheLine = 64;
-  const int64_t bytes = vector_bytes(context_->cache.shape().type, context_->cache.shape().head_dim);
+  const int64_t bytes =
+      vector_bytes(context_->cache.shape().type, context_->cache.shape().head_dim);
   const std::byte* keys = bank(i).keys(query_.kv_head);
   for (int64_t at = ordinals.begin * bytes; at < ordinals.end * bytes; at += kCacheLine) {
     __builtin_prefetch(keys + at);

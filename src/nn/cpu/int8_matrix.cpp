@@ -7,17 +7,17 @@
 namespace ssa::cpu {
 
 void pack_strip(const std::byte* rows, int64_t n_rows, int64_t n_blocks, std::byte* strip) {
-  std::byte* scales = strip + n_blocks * kBlockWeights * kStripRows;
   for (int64_t b = 0; b < n_blocks; ++b) {
-    std::byte* tile = strip + b * kBlockWeights * kStripRows;
+    std::byte* tile = strip + b * kTileBytes;
     for (int64_t row = 0; row < kStripRows; ++row) {
       std::byte block[kBlockBytes] = {};
       if (row < n_rows) {
         std::memcpy(block, rows + (row * n_blocks + b) * kBlockBytes, sizeof block);
       }
-      std::memcpy(scales + (b * kStripRows + row) * 2, block, 2);
+      std::memcpy(tile + kTileScales + row * 2, block, 2);
       for (int64_t i = 0; i < kBlockWeights; ++i) {
-        tile[(i / 4 * kStripRows + row) * 4 + i % 4] = block[2 + i] ^ std::byte{0x80};  // signed + 128
+        tile[(i / 4 * kStripRows + row) * 4 + i % 4] =
+            block[2 + i] ^ std::byte{0x80};  // signed + 128
       }
     }
   }

@@ -5,37 +5,41 @@
 namespace ssa::cpu {
 namespace {
 
-/// sums[r] += weights[r] . x over one block.
-void add_block(const std::byte* tile, const std::byte* scales, const int8_t* x, float x_scale, int32_t offset, float* sums) {
-  for (int64_t r = 0; r < kStripRows; ++r) {
-    int32_t dot = offset;
-    for (int64_t i = 0; i < kBlockWeights; ++i) {
-      dot += static_cast<int32_t>(tile[(i / 4 * kStripRows + r) * 4 + i % 4]) * x[i];
+/// sums[r] += row r of the tile . x
+void add_tile(const std::byte* tile, const int16_t* x, float x_scale, int32_t offset, float* sums) {
+  int32_t dots[kStripRows] = {};
+  for (int64_t i = 0; i < kBlockWeights; i += 4) {
+    for (int64_t r = 0; r < kStripRows; ++r) {
+      const std::byte* four = tile + (i / 4 * kStripRows + r) * 4;
+      const auto product = [&](int64_t j) { return static_cast<int32_t>(four[j]) * x[i + j]; };
+      dots[r] += product(0) + product(1) + product(2) + product(3);
     }
+  }
+  for (int64_t r = 0; r < kStripRows; ++r) {
     uint16_t half;
-    std::memcpy(&half, scales + r * 2, sizeof half);
-    sums[r] += static_cast<float>(dot) * (half_to_float(half) * x_scale);
+    std::memcpy(&half, tile + kTileScales + r * 2, sizeof half);
+    sums[r] += static_cast<float>(dots[r] + offset) * (half_to_float(half) * x_scale);
   }
 }
 
 template <class T>
 void multiply(const Int8MatrixView& weights,
-              const Int8Tokens& x,
+              const QuantizedTokens& x,
               int64_t n_tokens,
               int64_t begin,
               int64_t end,
               const T* bias,
               T* out,
               int64_t out_stride) {
-  const int64_t n_blocks = weights.n_blocks(), tile_bytes = kBlockWeights * kStripRows;
+  const int64_t n_blocks = weights.n_blocks();
   for (int64_t s = begin; s < end; ++s) {
     const std::byte* strip = weights.strips + s * weights.strip_bytes();
     for (int64_t t = 0; t < n_tokens; ++t) {
       float sums[kStripRows] = {};
       for (int64_t b = 0; b < n_blocks; ++b) {
         const int64_t i = t * n_blocks + b;
-        add_block(strip + b * tile_bytes, strip + n_blocks * tile_bytes + b * kStripRows * 2,
-                  x.bytes + i * kBlockWeights, x.scales[i], x.offsets[i], sums);
+        add_tile(
+            strip + b * kTileBytes, x.numbers + i * kBlockWeights, x.scales[i], x.offsets[i], sums);
       }
       store_sums(sums, weights, s, bias, out + t * out_stride);
     }

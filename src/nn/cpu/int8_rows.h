@@ -1,4 +1,5 @@
-// The parts of Int8Kernels that need no dot product: one text for every instruction set (see lanes.h).
+// The parts of Int8Kernels that need no dot product: one text for every instruction set (see
+// lanes.h).
 #pragma once
 
 #include <bit>
@@ -12,16 +13,17 @@ namespace {
 
 inline constexpr int kBlockVectors = static_cast<int>(kBlockWeights) / kLanes;
 
-/// One block of numbers. A magnitude below 1e-30 counts as 0 (its inverse would overflow); where one is not finite, the
-/// scale is not either, and so is every product.
+/// One block of numbers. A magnitude below 1e-30 counts as 0 (its inverse would overflow); where
+/// one is not finite, the scale is not either, and so is every product.
 template <class T>
-inline float quantize_block(const T* x, int64_t n, int8_t* bytes, int32_t& offset) {
+inline float quantize_block(const T* x, int64_t n, int16_t* numbers, int32_t& offset) {
   Floats values[kBlockVectors];
   Ints largest{};
   for (int i = 0; i < kBlockVectors; ++i) {
     const int64_t left = n - i * kLanes;
     values[i] = left > 0 ? load_some(x + i * kLanes, left) : Floats{};
-    const Ints magnitude = reinterpret_cast<Ints>(values[i]) & 0x7FFFFFFF;  // bits compare like floats, NaN above all
+    const Ints magnitude =
+        reinterpret_cast<Ints>(values[i]) & 0x7FFFFFFF;  // bits compare like floats, NaN above all
     largest = magnitude > largest ? magnitude : largest;
   }
   int32_t bits = 0;
@@ -29,30 +31,33 @@ inline float quantize_block(const T* x, int64_t n, int8_t* bytes, int32_t& offse
     bits = largest[i] > bits ? largest[i] : bits;
   }
   const auto magnitude = std::bit_cast<float>(bits);
-  const float inverse = magnitude < 1e-30F ? 0.0F : 127.0F / magnitude;
+  constexpr float kLargest = 128 * 127;
+  const float inverse = magnitude < 1e-30F ? 0.0F : kLargest / magnitude;
   Ints sum{};
   for (int i = 0; i < kBlockVectors; ++i) {
     const Ints rounded = round_to_ints(values[i] * inverse);
     sum += rounded;
-    const Bytes packed = __builtin_convertvector(rounded, Bytes);
-    std::memcpy(bytes + i * kLanes, &packed, sizeof packed);
+    const Halves narrow = __builtin_convertvector(rounded, Halves);
+    std::memcpy(numbers + i * kLanes, &narrow, sizeof narrow);
   }
   int32_t total = 0;
   for (int i = 0; i < kLanes; ++i) {
     total += sum[i];
   }
   offset = -128 * total;
-  return inverse == 0.0F && magnitude < 1.0F ? 0.0F : magnitude / 127.0F;
+  return inverse == 0.0F && magnitude < 1.0F ? 0.0F : magnitude / kLargest;
 }
 
 template <class T>
-void quantize(const T* x, int64_t n_tokens, int64_t n_columns, const Int8Tokens& out) {
+void quantize(const T* x, int64_t n_tokens, int64_t n_columns, const QuantizedTokens& out) {
   const int64_t n_blocks = (n_columns + kBlockWeights - 1) / kBlockWeights;
   for (int64_t t = 0; t < n_tokens; ++t) {
     for (int64_t b = 0; b < n_blocks; ++b) {
       const int64_t column = b * kBlockWeights, i = t * n_blocks + b;
-      out.scales[i] = quantize_block(
-          x + t * n_columns + column, n_columns - column, out.bytes + i * kBlockWeights, out.offsets[i]);
+      out.scales[i] = quantize_block(x + t * n_columns + column,
+                                     n_columns - column,
+                                     out.numbers + i * kBlockWeights,
+                                     out.offsets[i]);
     }
   }
 }
@@ -68,23 +73,19 @@ inline float half_to_float(uint16_t half) {
 /// 32 biased bytes as numbers, of which n exist.
 template <class T>
 inline void unpack_block(const uint8_t* bytes, float scale, int64_t n, T* out) {
-  using UnsignedBytes [[gnu::vector_size(kLanes)]] = uint8_t;
   for (int64_t i = 0; i < kBlockWeights && i < n; i += kLanes) {
-    UnsignedBytes biased;
-    std::memcpy(&biased, bytes + i, sizeof biased);
-    const Ints centred = __builtin_convertvector(biased, Ints) - 128;
-    store_some(__builtin_convertvector(centred, Floats) * scale, out + i, n - i);
+    store_some(__builtin_convertvector(load(bytes + i) - 128, Floats) * scale, out + i, n - i);
   }
 }
 
-/// Rows [begin, end) of one strip, a block of all of them at a time: read back at once, the four bytes just stored would
-/// stall the wider load.
+/// Rows [begin, end) of one strip, a block of all of them at a time: read back at once, the four
+/// bytes just stored would stall the wider load.
 template <class T>
-inline void unpack_strip(const Int8MatrixView& weights, int64_t s, int64_t begin, int64_t end, T* out) {
+inline void unpack_strip(
+    const Int8MatrixView& weights, int64_t s, int64_t begin, int64_t end, T* out) {
   const int64_t n_blocks = weights.n_blocks();
   const std::byte* tile = weights.strips + s * weights.strip_bytes();
-  const std::byte* scales = tile + n_blocks * kBlockWeights * kStripRows;
-  for (int64_t b = 0; b < n_blocks; ++b, tile += kBlockWeights * kStripRows, scales += 2 * kStripRows) {
+  for (int64_t b = 0; b < n_blocks; ++b, tile += kTileBytes) {
     uint8_t bytes[kStripRows][kBlockWeights];
     for (int64_t i = 0; i < kBlockWeights; i += 4) {
       for (int64_t r = begin; r < end; ++r) {
@@ -93,9 +94,11 @@ inline void unpack_strip(const Int8MatrixView& weights, int64_t s, int64_t begin
     }
     for (int64_t r = begin; r < end; ++r) {
       uint16_t half;
-      std::memcpy(&half, scales + r * 2, sizeof half);
+      std::memcpy(&half, tile + kTileScales + r * 2, sizeof half);
       const int64_t column = b * kBlockWeights;
-      unpack_block(bytes[r], half_to_float(half), weights.n_columns - column,
+      unpack_block(bytes[r],
+                   half_to_float(half),
+                   weights.n_columns - column,
                    out + (r - begin) * weights.n_columns + column);
     }
   }
@@ -114,11 +117,14 @@ void unpack(const Int8MatrixView& weights, int64_t begin, int64_t end, T* out) {
 
 /// Ends strip s of a product: its rows that exist, with their bias.
 template <class T>
-inline void store_sums(const float* sums, const Int8MatrixView& weights, int64_t s, const T* bias, T* out) {
+inline void store_sums(
+    const float* sums, const Int8MatrixView& weights, int64_t s, const T* bias, T* out) {
   const int64_t first = s * kStripRows, n = weights.n_rows - first;
   for (int64_t i = 0; i < kStripRows && i < n; i += kLanes) {
     const Floats values = load(sums + i);
-    store_some(bias != nullptr ? values + load_some(bias + first + i, n - i) : values, out + first + i, n - i);
+    store_some(bias != nullptr ? values + load_some(bias + first + i, n - i) : values,
+               out + first + i,
+               n - i);
   }
 }
 

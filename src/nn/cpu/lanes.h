@@ -1,7 +1,8 @@
 // Vectors of as many floats as the instruction set of the including file holds in a register.
 //
-// One text serves every instruction set, in the compiler's own vector types; everything is in an unnamed namespace, so
-// that each file that includes it keeps its own code (see cmake/AddKernels.cmake).
+// One text serves every instruction set, in the compiler's own vector types; everything is in an
+// unnamed namespace, so that each file that includes it keeps its own code (see
+// cmake/AddKernels.cmake).
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,6 @@ using Floats [[gnu::vector_size(4 * kLanes)]] = float;
 using Ints [[gnu::vector_size(4 * kLanes)]] = int32_t;
 using Words [[gnu::vector_size(4 * kLanes)]] = uint32_t;
 using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
-using Bytes [[gnu::vector_size(kLanes)]] = int8_t;
 
 inline Floats load(const float* from) {
   Floats values;
@@ -38,7 +38,9 @@ inline Floats load(const BF16* from) {
   return reinterpret_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
 }
 
-inline void store(Floats values, float* to) { std::memcpy(to, &values, sizeof values); }
+inline void store(Floats values, float* to) {
+  std::memcpy(to, &values, sizeof values);
+}
 
 /// Rounds to nearest even.
 inline void store(Floats values, BF16* to) {
@@ -70,7 +72,17 @@ inline void store_some(Floats values, T* to, int64_t n) {
   std::memcpy(to, some, static_cast<size_t>(n) * sizeof(T));
 }
 
-/// To the nearest whole number, halves to even, for |x| < 2^22: the bits that 1.5 * 2^23 pushes out are rounded off.
+/// Bytes as whole numbers, in two steps: g++ 12 takes a step of four times the width number by
+/// number.
+inline Ints load(const uint8_t* from) {
+  using UnsignedBytes [[gnu::vector_size(kLanes)]] = uint8_t;
+  UnsignedBytes bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+  return __builtin_convertvector(__builtin_convertvector(bytes, Halves), Ints);
+}
+
+/// To the nearest whole number, halves to even, for |x| < 2^22: the bits that 1.5 * 2^23 pushes out
+/// are rounded off.
 inline Ints round_to_ints(Floats x) {
   constexpr float kShift = 0x1.8p23F;
   return reinterpret_cast<Ints>(x + kShift) - 0x4B400000;

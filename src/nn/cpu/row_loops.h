@@ -22,15 +22,16 @@ void rms_norm(const T* x, const T* weight, float eps, int64_t n, T* out) {
   }
 }
 
-/// e^x to 2 units in the last place, for x in [-87, 88]; beyond, as at the ends. 2^k e^r with |r| <= ln(2) / 2, where a
-/// polynomial of degree 6 (Taylor's, up to r^6 / 720) errs by 1.5e-7 at most.
+/// e^x to 2 units in the last place, for x in [-87, 88]; beyond, as at the ends. 2^k e^r with |r|
+/// <= ln(2) / 2, where a polynomial of degree 6 (Taylor's, up to r^6 / 720) errs by 1.5e-7 at most.
 inline Floats exp_of(Floats x) {
   const Floats low = Floats{} - 87.0F, high = Floats{} + 88.0F;
   x = x < low ? low : x;
   x = x > high ? high : x;
   const Ints k = round_to_ints(x * 1.44269504F);
   const Floats whole = __builtin_convertvector(k, Floats);
-  const Floats r = x - whole * 0.693359375F - whole * -2.12194440e-4F;  // ln 2 in two parts, the first exact
+  const Floats r =
+      x - whole * 0.693359375F - whole * -2.12194440e-4F;  // ln 2 in two parts, the first exact
   Floats sum = r * (1.0F / 720) + 1.0F / 120;
   for (const float factor : {1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F}) {
     sum = sum * r + factor;

@@ -10,9 +10,10 @@
 namespace ssa::cpu {
 
 struct ScoreKernels {
-  /// scores[r * stride + i] = q_r . key_i for keys [0, n_keys) of the tiles. q: [n_rows, head_dim] f32, n_rows at most
-  /// 64; where keys are bf16 or int8, q may be rounded to bf16. A score depends on nothing but its q and key: not on
-  /// n_rows, nor on where the key lies. Writes up to the end of the last tile: stride >= n_keys rounded up to 16.
+  /// scores[r * stride + i] = q_r . key_i for keys [0, n_keys) of the tiles. q: [n_rows, head_dim]
+  /// f32, n_rows at most 64; where keys are bf16 or int8, q may be rounded to bf16. A score depends
+  /// on nothing but its q and key: not on n_rows, nor on where the key lies. Writes up to the end
+  /// of the last tile: stride >= n_keys rounded up to 16.
   void (*score_tiles)(KvType type,
                       int64_t head_dim,
                       const float* q,
@@ -21,7 +22,8 @@ struct ScoreKernels {
                       int64_t n_keys,
                       float* scores,
                       int64_t stride);
-  /// The same for keys stored as vectors, `key_stride` bytes apart: scores[r * stride + i], i in [0, n_keys).
+  /// The same for keys stored as vectors, `key_stride` bytes apart: scores[r * stride + i], i in
+  /// [0, n_keys).
   void (*score_vectors)(KvType type,
                         int64_t head_dim,
                         const float* q,

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "nn/cpu/numbers.h"
 
@@ -38,15 +40,14 @@ class Matrix {
         rows.push_back(static_cast<std::byte>(bytes.back()));
       }
     }
-    memory_.resize(static_cast<size_t>(view.n_strips() * view.strip_bytes()) + 64);
-    auto* strips = memory_.data() + (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64);
+    memory_.resize(static_cast<size_t>(view.n_strips() * view.strip_bytes()));
     for (int64_t s = 0; s < view.n_strips(); ++s) {
       pack_strip(rows.data() + s * kStripRows * n_blocks * kBlockBytes,
                  std::min(kStripRows, size.n_rows - s * kStripRows),
                  n_blocks,
-                 strips + s * view.strip_bytes());
+                 memory_.data() + s * view.strip_bytes());
     }
-    view.strips = strips;
+    view.strips = memory_.data();
   }
 
   /// Scale number `block` of a row times its byte number `column`.
@@ -70,18 +71,39 @@ uint16_t scale_one(std::mt19937&) {
   return 0x3C00;
 }
 
-/// Quantised tokens with their memory.
-struct Tokens {
-  Tokens(int64_t n_tokens, int64_t n_blocks)
-      : bytes(static_cast<size_t>(n_tokens * n_blocks * kBlockWeights)),
-        scales(static_cast<size_t>(n_tokens * n_blocks)),
-        offsets(scales.size()) {}
-  Int8Tokens view() { return {bytes.data(), scales.data(), offsets.data()}; }
+/// Rows of strips [begin, end) times x [n_tokens, n_columns]: [n_tokens, out_stride], 42 where
+/// nothing is written.
+template <class T>
+std::vector<T> product(const Int8Kernels<T>& kernels,
+                       const Int8MatrixView& weights,
+                       const std::vector<T>& x,
+                       const T* bias,
+                       int64_t begin,
+                       int64_t end,
+                       int64_t out_stride) {
+  const int64_t n_tokens = static_cast<int64_t>(x.size()) / weights.n_columns;
+  const auto n_blocks = static_cast<size_t>(n_tokens * weights.n_blocks());
+  std::vector<int16_t> numbers(n_blocks * kBlockWeights);
+  std::vector<float> scales(n_blocks);
+  std::vector<int32_t> offsets(n_blocks);
+  const QuantizedTokens tokens = {numbers.data(), scales.data(), offsets.data()};
+  kernels.quantize(x.data(), n_tokens, weights.n_columns, tokens);
+  std::vector<T> out(static_cast<size_t>(n_tokens * out_stride), from_float<T>(42));
+  kernels.multiply(weights, tokens, n_tokens, begin, end, bias, out.data(), out_stride);
+  return out;
+}
 
-  std::vector<int8_t> bytes;
-  std::vector<float> scales;
-  std::vector<int32_t> offsets;
-};
+/// Half a step of the block that column lies in.
+template <class T>
+double rounding_of(const std::vector<T>& x, int64_t token, int64_t column, int64_t n_columns) {
+  double largest = 0;
+  const int64_t begin = column / kBlockWeights * kBlockWeights;
+  for (int64_t c = begin; c < std::min(begin + kBlockWeights, n_columns); ++c) {
+    largest = std::max(largest,
+                       std::fabs(double{to_float(x[static_cast<size_t>(token * n_columns + c)])}));
+  }
+  return largest / (128 * 127) * 0.501;
+}
 
 template <class T>
 class Int8KernelsTest : public ::testing::Test {
@@ -119,124 +141,79 @@ TYPED_TEST(Int8KernelsTest, UnpackedRowsAreScaleTimesByte) {
   }
 }
 
-TYPED_TEST(Int8KernelsTest, TokensAreRoundedToTheNearestByte) {
-  for (const Size size : kSizes) {
-    constexpr int64_t kTokens = 3;
-    const std::vector<TypeParam> x =
-        random_numbers<TypeParam>(this->random_, kTokens * size.n_columns, 5);
-    const int64_t n_blocks = (size.n_columns + kBlockWeights - 1) / kBlockWeights;
-    this->on_every_instruction_set([&](const Int8Kernels<TypeParam>& kernels) {
-      Tokens tokens(kTokens, n_blocks);
-      kernels.quantize(x.data(), kTokens, size.n_columns, tokens.view());
-      for (int64_t i = 0; i < kTokens * n_blocks; ++i) {
-        const float scale = tokens.scales[static_cast<size_t>(i)];
-        int sum = 0, largest = 0;
-        for (int64_t j = 0; j < kBlockWeights; ++j) {
-          const int64_t token = i / n_blocks, column = i % n_blocks * kBlockWeights + j;
-          const int byte = tokens.bytes[static_cast<size_t>(i * kBlockWeights + j)];
-          const bool filling = column >= size.n_columns;
-          const float value =
-              filling ? 0 : to_float(x[static_cast<size_t>(token * size.n_columns + column)]);
-          ASSERT_LE(std::fabs(value - scale * static_cast<float>(byte)), scale * 0.50001F);
-          sum += byte;
-          largest = std::max(largest, std::abs(byte));
-        }
-        ASSERT_EQ(largest, 127);
-        ASSERT_EQ(tokens.offsets[static_cast<size_t>(i)], -128 * sum);
-      }
-    });
-  }
-}
-
 TYPED_TEST(Int8KernelsTest, ProductsAreThoseOfDoublePrecision) {
   for (const Size size : kSizes) {
     const Matrix matrix(this->random_, size, any_scale);
-    const std::vector<TypeParam> bias = random_numbers<TypeParam>(this->random_, size.n_rows);
-    const std::vector<TypeParam> x =
-        random_numbers<TypeParam>(this->random_, kMaxTokens * size.n_columns);
+    const auto bias = random_numbers<TypeParam>(this->random_, size.n_rows);
+    const auto x = random_numbers<TypeParam>(this->random_, kMaxTokens * size.n_columns);
     this->on_every_instruction_set([&](const Int8Kernels<TypeParam>& kernels) {
-      Tokens tokens(kMaxTokens, matrix.view.n_blocks());
-      kernels.quantize(x.data(), kMaxTokens, size.n_columns, tokens.view());
-      std::vector<TypeParam> out(static_cast<size_t>(kMaxTokens * size.n_rows));
-      kernels.multiply(matrix.view,
-                       tokens.view(),
-                       kMaxTokens,
-                       0,
-                       matrix.view.n_strips(),
-                       bias.data(),
-                       out.data(),
-                       size.n_rows);
+      const auto out =
+          product(kernels, matrix.view, x, bias.data(), 0, matrix.view.n_strips(), size.n_rows);
       for (int64_t i = 0; i < kMaxTokens * size.n_rows; ++i) {
-        const int64_t token = i / size.n_rows, row = i % size.n_rows,
-                      stride = matrix.view.n_blocks() * kBlockWeights;
-        double expected = to_float(bias[static_cast<size_t>(row)]), magnitude = std::fabs(expected);
+        const int64_t token = i / size.n_rows, row = i % size.n_rows;
+        double expected = to_float(bias[static_cast<size_t>(row)]),
+               allowed = 4 * 0x1p-24 * std::fabs(expected);
         for (int64_t c = 0; c < size.n_columns; ++c) {
-          const auto at = static_cast<size_t>(token * stride + c);
-          const double term =
-              matrix.weight(row, c) * tokens.bytes[at] * tokens.scales[at / kBlockWeights];
+          const double weight = matrix.weight(row, c);
+          const double term = weight * to_float(x[static_cast<size_t>(token * size.n_columns + c)]);
           expected += term;
-          magnitude += std::fabs(term);
+          allowed += 4 * 0x1p-24 * std::fabs(term) +
+                     std::fabs(weight) * rounding_of(x, token, c, size.n_columns);
         }
-        const double roundings =
-            4 * 0x1p-24 * magnitude + kRounding<TypeParam> * std::fabs(expected);
-        ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]), expected, roundings)
+        ASSERT_NEAR(to_float(out[static_cast<size_t>(i)]),
+                    expected,
+                    allowed + kRounding<TypeParam> * std::fabs(expected))
             << "token " << token << ", row " << row;
       }
     });
   }
 }
 
-/// With scales of 1 sums are whole numbers below 2^24, and every instruction set gives exactly
-/// those: also at the ends of a byte's range, where 16-bit sums of pairs are closest to overflow.
-TEST(Int8Kernels, WholeNumbersAreExactForAnyNumberOfTokens) {
+/// With 16,256 as a block's largest number and weights' scales of 1, nothing is rounded: sums are
+/// whole numbers below 2^24, and every instruction set gives exactly those, for any number of
+/// tokens and part of the strips.
+TEST(Int8Kernels, WholeNumbersAreExact) {
   std::mt19937 random(11);
   constexpr Size kSize = {35, 96};
-  Matrix matrix(random, kSize, scale_one);
-  const int64_t n_blocks = matrix.view.n_blocks(), stride = n_blocks * kBlockWeights,
-                out_stride = 40;
-  for (const InstructionSet set : available_instruction_sets()) {
-    for (int64_t n_tokens = 1; n_tokens <= kMaxTokens; ++n_tokens) {
-      SCOPED_TRACE(instruction_set_name(set) + std::string(", tokens: ") +
-                   std::to_string(n_tokens));
-      Tokens tokens(n_tokens, n_blocks);
-      for (size_t i = 0; i < tokens.bytes.size(); ++i) {
-        tokens.bytes[i] = static_cast<int8_t>(random() % 2 == 0 ? 127 : -127);
-        tokens.scales[i / kBlockWeights] = 1;
-        tokens.offsets[i / kBlockWeights] -= 128 * tokens.bytes[i];
-      }
-      std::vector<float> out(static_cast<size_t>(n_tokens * out_stride), 42);
-      int8_kernels<float>(set).multiply(
-          matrix.view, tokens.view(), n_tokens, 1, 3, nullptr, out.data(), out_stride);
-      for (int64_t i = 0; i < n_tokens * out_stride; ++i) {
-        const int64_t token = i / out_stride, row = i % out_stride;
+  constexpr int64_t kStride = 40;
+  const Matrix matrix(random, kSize, scale_one);
+  std::uniform_int_distribution<int> small(-500, 500);
+  for (int64_t n_tokens = 1; n_tokens <= kMaxTokens; ++n_tokens) {
+    std::vector<float> x(static_cast<size_t>(n_tokens * kSize.n_columns));
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] = i % kBlockWeights == i / kBlockWeights ? 16256.0F : static_cast<float>(small(random));
+    }
+    for (const InstructionSet set : available_instruction_sets()) {
+      const auto out =
+          product<float>(int8_kernels<float>(set), matrix.view, x, nullptr, 1, 3, kStride);
+      for (int64_t i = 0; i < n_tokens * kStride; ++i) {
+        const int64_t token = i / kStride, row = i % kStride;
         const bool asked_for = row >= kStripRows && row < kSize.n_rows;
-        int expected = asked_for ? 0 : 42;
+        double expected = asked_for ? 0 : 42;
         for (int64_t c = 0; asked_for && c < kSize.n_columns; ++c) {
-          expected += matrix.bytes[static_cast<size_t>(row * stride + c)] *
-                      tokens.bytes[static_cast<size_t>(token * stride + c)];
+          expected += matrix.weight(row, c) * x[static_cast<size_t>(token * kSize.n_columns + c)];
         }
-        ASSERT_EQ(out[static_cast<size_t>(i)], static_cast<float>(expected))
-            << "token " << token << ", row " << row;
+        ASSERT_EQ(out[static_cast<size_t>(i)], expected)
+            << instruction_set_name(set) << ", token " << token << " of " << n_tokens << ", row "
+            << row;
       }
     }
   }
 }
 
 TEST(Int8Kernels, LargestMagnitudesDoNotOverflow) {
-  for (const int8_t sign : {int8_t{1}, int8_t{-1}}) {
-    std::vector<std::byte> row(kBlockBytes, std::byte{0x80});  // -128
+  for (const int byte : {-128, 127}) {
+    std::vector<std::byte> row(kBlockBytes, static_cast<std::byte>(byte));
     const uint16_t one = 0x3C00;
     std::memcpy(row.data(), &one, sizeof one);
-    alignas(64) std::byte strip[kStripRows * kBlockBytes + 32];
+    std::byte strip[kTileBytes];
     pack_strip(row.data(), 1, 1, strip);
-    Tokens tokens(1, 1);
-    std::fill(tokens.bytes.begin(), tokens.bytes.end(), static_cast<int8_t>(127 * sign));
-    tokens.scales[0] = 1;
-    tokens.offsets[0] = -128 * 32 * 127 * sign;
-    for (const InstructionSet set : available_instruction_sets()) {
-      float out = 0;
-      int8_kernels<float>(set).multiply({strip, 1, 32}, tokens.view(), 1, 0, 1, nullptr, &out, 1);
-      EXPECT_EQ(out, -128.0F * 127 * 32 * sign) << instruction_set_name(set);
+    for (const float x : {1.0F, -1.0F}) {
+      for (const InstructionSet set : available_instruction_sets()) {
+        const auto out = product<float>(
+            int8_kernels<float>(set), {strip, 1, 32}, std::vector<float>(32, x), nullptr, 0, 1, 1);
+        EXPECT_NEAR(out[0], 32 * x * static_cast<float>(byte), 1e-3) << instruction_set_name(set);
+      }
     }
   }
 }
@@ -249,11 +226,8 @@ TEST(Int8Kernels, WhatIsNotFiniteStaysSo) {
     std::vector<float> x(64, 1);
     x[40] = bad;
     for (const InstructionSet set : available_instruction_sets()) {
-      Tokens tokens(1, 2);
-      float out[16];
-      int8_kernels<float>(set).quantize(x.data(), 1, 64, tokens.view());
-      int8_kernels<float>(set).multiply(matrix.view, tokens.view(), 1, 0, 1, nullptr, out, 16);
-      for (const float value : out) {
+      for (const float value :
+           product<float>(int8_kernels<float>(set), matrix.view, x, nullptr, 0, 1, 16)) {
         EXPECT_FALSE(std::isfinite(value)) << instruction_set_name(set);
       }
     }
@@ -261,12 +235,14 @@ TEST(Int8Kernels, WhatIsNotFiniteStaysSo) {
 }
 
 TEST(Int8Kernels, TinyNumbersCountAsNothing) {
+  std::mt19937 random(3);
+  const Matrix matrix(random, {16, 4}, any_scale);
   for (const InstructionSet set : available_instruction_sets()) {
     const std::vector<float> x = {1e-38F, -1e-31F, 1e-45F, 0};
-    Tokens tokens(1, 1);
-    int8_kernels<float>(set).quantize(x.data(), 1, 4, tokens.view());
-    EXPECT_EQ(tokens.scales[0], 0) << instruction_set_name(set);
-    EXPECT_EQ(tokens.offsets[0], 0) << instruction_set_name(set);
+    for (const float value :
+         product<float>(int8_kernels<float>(set), matrix.view, x, nullptr, 0, 1, 16)) {
+      EXPECT_EQ(value, 0) << instruction_set_name(set);
+    }
   }
 }
 
