@@ -13,8 +13,8 @@ namespace {
 
 inline constexpr int kBlockVectors = static_cast<int>(kBlockWeights) / kLanes;
 
-/// One block of numbers. A magnitude below 1e-30 counts as 0 (its inverse would overflow); where
-/// one is not finite, the scale is not either, and so is every product.
+/// One block of numbers; gives its scale. A magnitude below 1e-30 counts as 0 (its inverse would
+/// overflow); where one is not finite, the scale is not either, and so is every product.
 template <class T>
 inline float quantize_block(const T* x, int64_t n, int16_t* numbers, int32_t& offset) {
   Floats values[kBlockVectors];
