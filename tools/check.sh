@@ -10,7 +10,9 @@ cd "$(dirname "$0")/.."
 tools/install_packages.sh tools/packages-check.txt || exit 1
 
 export OMP_WAIT_POLICY=passive  # see tests/CMakeLists.txt
-torchless=(base tokenizer checkpoint gist)
+# GCC 13 aligns frames of this check to 32 bytes, and then stores AVX-512 registers as if it were 64 (its bug 110027).
+export ASAN_OPTIONS=detect_stack_use_after_return=0
+torchless=(base tokenizer checkpoint gist selection_cpu attention_cpu nn_cpu)
 failed=()
 
 # run NAME COMMAND...: notes a failure and goes on.
@@ -27,8 +29,7 @@ check_format() { run format make --no-print-directory format-check; }
 
 check_headers() { run headers build headers headers; }
 
-# Runs the unit tests of some folders under a preset. Files are compiled one by one here, so each shows that it
-# includes what it uses.
+# Runs the unit tests of some folders under a preset.
 test_preset() {
   local preset=$1 folders=("${@:2}")
   build "$preset" "${folders[@]/%/_test}" || return

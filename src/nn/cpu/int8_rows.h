@@ -40,11 +40,11 @@ inline float quantize_block(const T* x, int64_t n, int16_t* numbers, int32_t& of
     const Halves narrow = __builtin_convertvector(rounded, Halves);
     std::memcpy(numbers + i * kLanes, &narrow, sizeof narrow);
   }
-  int32_t total = 0;
+  uint32_t total = 0;  // of values that are not finite any number comes, and the scale says so
   for (int i = 0; i < kLanes; ++i) {
-    total += sum[i];
+    total += static_cast<uint32_t>(sum[i]);
   }
-  offset = -128 * total;
+  offset = static_cast<int32_t>(-128U * total);
   return inverse == 0.0F && magnitude < 1.0F ? 0.0F : magnitude / kLargest;
 }
 
