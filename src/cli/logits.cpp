@@ -1,4 +1,5 @@
 // ssa logits: a model's logits as a file, the way anybody checks a conversion.
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -68,6 +69,20 @@ PromptParts read_parts(const LogitsFlags& flags, const std::optional<Tokenizer>&
   return {{tokenizer->encode(replace_invalid_utf8(flags.text))}, {}};
 }
 
+/// Tokens from `n` on become the raw suffix: without gists in the sequence chunks are laid over the
+/// prompt alone, and everything may end it.
+PromptParts end_pieces_at(PromptParts parts, int64_t n) {
+  PromptParts cut;
+  for (const std::vector<int64_t>& piece : parts.pieces) {
+    const int64_t kept = std::min(static_cast<int64_t>(piece.size()), n);
+    cut.pieces.emplace_back(piece.begin(), piece.begin() + kept);
+    cut.suffix.insert(cut.suffix.end(), piece.begin() + kept, piece.end());
+    n -= kept;
+  }
+  cut.suffix.insert(cut.suffix.end(), parts.suffix.begin(), parts.suffix.end());
+  return cut;
+}
+
 /// Tokens of the prompt; those behind it go one by one.
 int64_t prompt_length(const LogitsFlags& flags, const LaidPrompt& prompt, bool has_gists) {
   const auto n = static_cast<int64_t>(prompt.ids.size());
@@ -95,7 +110,11 @@ void run_logits(const LogitsFlags& flags) {
   const std::optional<Tokenizer> tokenizer = find_tokenizer(*loaded.checkpoint);
   const AttentionPlan plan =
       plan_attention(flags.attention, *loaded.checkpoint, model, tokenizer ? &*tokenizer : nullptr);
-  const LaidPrompt prompt = lay_prompt(plan, read_parts(flags, tokenizer));
+  PromptParts parts = read_parts(flags, tokenizer);
+  if (flags.decode_from > 0 && !plan.options.has_gists) {
+    parts = end_pieces_at(std::move(parts), flags.decode_from);
+  }
+  const LaidPrompt prompt = lay_prompt(plan, parts);
   const auto n = static_cast<int64_t>(prompt.ids.size());
   const auto n_prompt = static_cast<size_t>(prompt_length(flags, prompt, plan.options.has_gists));
   check_cache_memory(plan, model, n);

@@ -1,0 +1,159 @@
+#include "attention/partial_attention.h"
+
+#include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
+#include <ATen/ops/_scaled_dot_product_cudnn_attention_backward.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
+
+#include <limits>
+#include <optional>
+
+namespace ssa {
+namespace {
+
+std::optional<Tensor> if_defined(const Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
+/// Keys or values as every head reads them, without a copy.
+Tensor for_all_heads(const Tensor& x, int64_t n_heads) {
+  return x.expand({x.size(0), n_heads, x.size(2), x.size(3)});
+}
+
+/// The inverse for gradients.
+Tensor sum_heads(const Tensor& gradient, int64_t n_kv_heads) {
+  return gradient.size(1) == n_kv_heads ? gradient : gradient.sum(1, /*keepdim=*/true);
+}
+
+bool has_cudnn(const Tensor& q) {
+  return q.is_cuda() && (q.scalar_type() == torch::kBFloat16 || q.scalar_type() == torch::kFloat16);
+}
+
+// cuDNN: bf16 and f16 on CUDA. It takes any strides, and one key/value head for all heads.
+
+PartialOutput cudnn_forward(const PartialInput& in) {
+  const auto result = at::_scaled_dot_product_cudnn_attention(in.q,
+                                                              in.k,
+                                                              in.v,
+                                                              if_defined(in.bias),
+                                                              /*compute_log_sumexp=*/true,
+                                                              /*dropout_p=*/0.0,
+                                                              in.is_causal,
+                                                              /*return_debug_mask=*/false,
+                                                              in.scale);
+  return {std::get<0>(result), std::get<1>(result).squeeze(-1)};
+}
+
+PartialGradients cudnn_backward(const PartialInput& in,
+                                const PartialOutput& merged,
+                                const Tensor& d_out) {
+  const Tensor unused_seed = torch::zeros({}, torch::dtype(torch::kInt64).device(in.q.device()));
+  const auto [d_q, d_k, d_v] =
+      at::_scaled_dot_product_cudnn_attention_backward(d_out,
+                                                       in.q,
+                                                       in.k,
+                                                       in.v,
+                                                       merged.out,
+                                                       merged.lse.contiguous().unsqueeze(-1),
+                                                       unused_seed,
+                                                       unused_seed,
+                                                       in.bias,
+                                                       /*cum_seq_q=*/Tensor(),
+                                                       /*cum_seq_k=*/Tensor(),
+                                                       in.q.size(2),
+                                                       in.k.size(2),
+                                                       /*dropout_p=*/0.0,
+                                                       in.is_causal,
+                                                       in.scale);
+  return {d_q, d_k, d_v};
+}
+
+// LibTorch's flash attention on the CPU: every float dtype.
+
+PartialOutput cpu_forward(const PartialInput& in) {
+  const int64_t n_heads = in.q.size(1);
+  auto [out, lse] = at::_scaled_dot_product_flash_attention_for_cpu(in.q,
+                                                                    for_all_heads(in.k, n_heads),
+                                                                    for_all_heads(in.v, n_heads),
+                                                                    /*dropout_p=*/0.0,
+                                                                    in.is_causal,
+                                                                    if_defined(in.bias),
+                                                                    in.scale);
+  return {out, lse};
+}
+
+PartialGradients cpu_backward(const PartialInput& in,
+                              const PartialOutput& merged,
+                              const Tensor& d_out) {
+  const int64_t n_heads = in.q.size(1), n_kv_heads = in.k.size(1);
+  // The kernel walks lse as the forward pass lays it out: rows before heads.
+  const Tensor lse = merged.lse.transpose(1, 2).contiguous().transpose(1, 2);
+  const auto [d_q, d_k, d_v] =
+      at::_scaled_dot_product_flash_attention_for_cpu_backward(d_out,
+                                                               in.q,
+                                                               for_all_heads(in.k, n_heads),
+                                                               for_all_heads(in.v, n_heads),
+                                                               merged.out,
+                                                               lse,
+                                                               /*dropout_p=*/0.0,
+                                                               in.is_causal,
+                                                               if_defined(in.bias),
+                                                               in.scale);
+  return {d_q, sum_heads(d_k, n_kv_heads), sum_heads(d_v, n_kv_heads)};
+}
+
+// Plain products: the reference, and float32 and float64 on CUDA. Holds all scores.
+
+Tensor scores_of(const PartialInput& in) {
+  Tensor scores = torch::matmul(in.q, in.k.transpose(-1, -2)).mul_(in.scale);
+  if (in.bias.defined()) {
+    scores = scores + in.bias;
+  }
+  if (in.is_causal) {
+    const Tensor hidden =
+        torch::ones({in.q.size(2), in.k.size(2)}, scores.options().dtype(torch::kBool)).triu(1);
+    scores.masked_fill_(hidden, -std::numeric_limits<double>::infinity());
+  }
+  return scores;
+}
+
+PartialOutput plain_forward(const PartialInput& in) {
+  const Tensor scores = scores_of(in), lse = scores.logsumexp(-1);
+  return {torch::matmul((scores - lse.unsqueeze(-1)).exp(), in.v), lse};
+}
+
+PartialGradients plain_backward(const PartialInput& in,
+                                const PartialOutput& merged,
+                                const Tensor& d_out) {
+  const int64_t n_kv_heads = in.k.size(1);
+  const Tensor p = (scores_of(in) - merged.lse.unsqueeze(-1)).exp();
+  const Tensor delta = (d_out * merged.out).sum(-1, /*keepdim=*/true);
+  const Tensor d_scores = p * (torch::matmul(d_out, in.v.transpose(-1, -2)) - delta) * in.scale;
+  return {torch::matmul(d_scores, in.k),
+          sum_heads(torch::matmul(d_scores.transpose(-1, -2), in.q), n_kv_heads),
+          sum_heads(torch::matmul(p.transpose(-1, -2), d_out), n_kv_heads)};
+}
+
+}  // namespace
+
+PartialOutput partial_attention(const PartialInput& in) {
+  TORCH_CHECK(in.q.dim() == 4 && in.k.dim() == 4 && in.k.sizes() == in.v.sizes() &&
+                  (in.k.size(1) == 1 || in.k.size(1) == in.q.size(1)),
+              "partial attention: q ",
+              in.q.sizes(),
+              ", k ",
+              in.k.sizes(),
+              ", v ",
+              in.v.sizes());
+  return has_cudnn(in.q) ? cudnn_forward(in) : in.q.is_cpu() ? cpu_forward(in) : plain_forward(in);
+}
+
+PartialGradients partial_attention_backward(const PartialInput& in,
+                                            const PartialOutput& merged,
+                                            const Tensor& d_out) {
+  return has_cudnn(in.q) ? cudnn_backward(in, merged, d_out)
+         : in.q.is_cpu() ? cpu_backward(in, merged, d_out)
+                         : plain_backward(in, merged, d_out);
+}
+
+}  // namespace ssa
