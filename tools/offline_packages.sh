@@ -3,7 +3,7 @@
 # network: make build SSA_OFFLINE=.offline
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages=(libbenchmark-dev libbenchmark1debian libcli11-dev libgmock-dev libgtest-dev googletest libpcre2-8-0 libpcre2-dev
+packages=(libbenchmark-dev libbenchmark1debian libcli11-dev libgloo-dev libgmock-dev libgtest-dev googletest libpcre2-8-0 libpcre2-dev
           libtomlplusplus-dev libutf8proc-dev libutf8proc2 nlohmann-json3-dev)
 mkdir -p .offline
 rm -f .offline/*.deb

@@ -14,7 +14,10 @@ void add_logits_command(CLI::App& root);
 void add_layout_command(CLI::App& root);
 void add_ask_command(CLI::App& root);
 void add_gistify_command(CLI::App& root);
+void add_data_command(CLI::App& root);
 void add_bench_command(CLI::App& root);
+void add_train_command(CLI::App& root);
+void add_eval_command(CLI::App& root);
 
 /// Lets every option of `app` be given by an environment variable too: --ctx-size by SSA_CTX_SIZE.
 /// The flag wins.

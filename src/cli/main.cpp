@@ -102,7 +102,10 @@ int main(int argc, char** argv) {
   ssa::add_info_command(root);
   ssa::add_convert_command(root);
   ssa::add_gistify_command(root);
+  ssa::add_data_command(root);
   ssa::add_bench_command(root);
+  ssa::add_train_command(root);
+  ssa::add_eval_command(root);
   for (CLI::App* command : root.get_subcommands({})) {
     ssa::add_environment_names(*command);
   }

@@ -99,8 +99,12 @@ Tensor DecoderLayerImpl::forward(const Tensor& x,
   return add_rows(attended, mlp_->forward(post_attention_layernorm_->forward(attended)));
 }
 
-Decoder::Decoder(ParameterSource& source, const ModelConfig& config, const DecoderTraits& traits)
+Decoder::Decoder(ParameterSource& source,
+                 const ModelConfig& config,
+                 const DecoderTraits& traits,
+                 torch::ScalarType dtype)
     : config_(config),
+      dtype_(dtype),
       embed_tokens_(source, "model.embed_tokens", config.vocab_size, config.hidden_size, false),
       norm_(source, "model.norm", config.hidden_size, config.rms_norm_eps),
       rotary_(
@@ -123,15 +127,26 @@ Decoder::Decoder(ParameterSource& source, const ModelConfig& config, const Decod
 
 Tensor Decoder::forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) {
   const RotaryTable table = rotary_.table(positions, dtype());
-  Tensor x = embed_tokens_->rows(ids);
+  Tensor x = embed_tokens_->rows(ids).to(dtype_);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    x = layers_[i]->forward(x, table, static_cast<int64_t>(i), attention);
+    const auto layer = static_cast<int64_t>(i);
+    // Refers to nothing of this call: it may run again in the backward pass.
+    const auto run = [this, layer, table, context = &attention](const Tensor& in) {
+      return layers_[static_cast<size_t>(layer)]->forward(in, table, layer, *context);
+    };
+    x = wrapper_ ? wrapper_(layer, x, run) : run(x);
   }
   return norm_->forward(x);
 }
 
 Tensor Decoder::logits(const Tensor& hidden) {
   return (lm_head_ ? lm_head_ : embed_tokens_)->forward(hidden);
+}
+
+const Tensor& Decoder::output_weight() const {
+  const Linear& linear = lm_head_ ? lm_head_ : embed_tokens_;
+  TORCH_CHECK(!linear->packed, "the output layer is held in 8 bits");
+  return linear->weight;
 }
 
 }  // namespace ssa

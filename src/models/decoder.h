@@ -80,16 +80,24 @@ TORCH_MODULE(DecoderLayer);
 /// afterwards.
 class Decoder : public CausalLM {
  public:
-  Decoder(ParameterSource& source, const ModelConfig& config, const DecoderTraits& traits);
+  /// Activations have `dtype`, whatever the parameters are held in.
+  Decoder(ParameterSource& source,
+          const ModelConfig& config,
+          const DecoderTraits& traits,
+          torch::ScalarType dtype);
 
   Tensor forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) override;
   Tensor logits(const Tensor& hidden) override;
   const ModelConfig& config() const override { return config_; }
-  torch::ScalarType dtype() const override { return norm_->weight.scalar_type(); }
+  torch::ScalarType dtype() const override { return dtype_; }
   torch::Device device() const override { return norm_->weight.device(); }
+  const Tensor& output_weight() const override;
+  void wrap_layers(LayerWrapper wrapper) override { wrapper_ = std::move(wrapper); }
 
  private:
   ModelConfig config_;
+  torch::ScalarType dtype_;
+  LayerWrapper wrapper_;  // may be empty
   Linear embed_tokens_;  // its weight, [vocab_size, hidden_size], read by rows
   RmsNorm norm_;
   std::vector<DecoderLayer> layers_;

@@ -1,6 +1,9 @@
 #include "models/factory.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <array>
+#include <cmath>
 #include <string>
 
 #include "base/checked_math.h"
@@ -57,6 +60,36 @@ DecoderTraits traits_of(const ModelConfig& config) {
   TORCH_INTERNAL_ASSERT(false, "architecture without a factory");
 }
 
+torch::ScalarType held_dtype(const LoadOptions& options) {
+  return options.held_dtype.value_or(options.dtype);
+}
+
+/// Draws parameters.
+class RandomSource : public ParameterSource {
+ public:
+  RandomSource(const ModelConfig& config, uint64_t seed, const LoadOptions& options)
+      : options_(options), random_(at::make_generator<at::CPUGeneratorImpl>(seed)) {
+    residual_scale_ = 1.0 / std::sqrt(2.0 * static_cast<double>(config.n_layers));
+  }
+
+  Tensor parameter(const std::string& name, at::IntArrayRef shape) override {
+    if (shape.size() == 1) {
+      return (name.ends_with(".bias") ? torch::zeros(shape) : torch::ones(shape))
+          .to(options_.device, held_dtype(options_));
+    }
+    const bool into_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+    return torch::randn(shape, random_)
+        .mul_(into_residual ? kDeviation * residual_scale_ : kDeviation)
+        .to(options_.device, held_dtype(options_));
+  }
+
+ private:
+  static constexpr double kDeviation = 0.02;
+  const LoadOptions& options_;
+  at::Generator random_;
+  double residual_scale_;
+};
+
 /// Reads parameters from a checkpoint into memory of their own (the file stays untouched by anyone
 /// who writes to them).
 class CheckpointSource : public ParameterSource {
@@ -70,7 +103,7 @@ class CheckpointSource : public ParameterSource {
     const Tensor stored = to_tensor(checkpoint_.tensor(name));
     TORCH_INTERNAL_ASSERT(stored.sizes() == shape, name, ": ", stored.sizes(), " against ", shape);
     const Tensor loaded =
-        stored.to(options_.device, options_.dtype, /*non_blocking=*/false, /*copy=*/true);
+        stored.to(options_.device, held_dtype(options_), /*non_blocking=*/false, /*copy=*/true);
     advance(loaded.nbytes());
     return loaded;
   }
@@ -121,7 +154,7 @@ void check_memory(const ModelConfig& config, const LoadOptions& options) {
   if (!options.device.is_cpu()) {
     return;
   }
-  const uint64_t needed = parameter_bytes(config, options.dtype, options.weights);
+  const uint64_t needed = parameter_bytes(config, held_dtype(options), options.weights);
   const uint64_t available = available_memory_bytes();
   check(needed <= available,
         "the model's parameters need ",
@@ -176,7 +209,16 @@ std::shared_ptr<CausalLM> load_model(const Checkpoint& checkpoint, const LoadOpt
   const torch::NoGradGuard no_grad;
   CheckpointSource source(checkpoint, options);
   const ModelConfig& config = checkpoint.config();
-  return std::make_shared<Decoder>(source, config, traits_of(config));
+  return std::make_shared<Decoder>(source, config, traits_of(config), options.dtype);
+}
+
+std::shared_ptr<CausalLM> make_random_model(const ModelConfig& config,
+                                            uint64_t seed,
+                                            const LoadOptions& options) {
+  check_memory(config, options);
+  const torch::NoGradGuard no_grad;
+  RandomSource source(config, seed, options);
+  return std::make_shared<Decoder>(source, config, traits_of(config), options.dtype);
 }
 
 }  // namespace ssa

@@ -4,6 +4,15 @@
 
 namespace ssa {
 
+namespace {
+
+/// A parameter in the dtype of what it meets: parameters may be held wider than activations.
+Tensor matched(const Tensor& x, const Tensor& parameter) {
+  return parameter.defined() ? parameter.to(x.scalar_type()) : parameter;
+}
+
+}  // namespace
+
 LinearImpl::LinearImpl(
     ParameterSource& source, const std::string& name, int64_t n_out, int64_t n_in, bool with_bias)
     : packed(source.packed_matrix(name + ".weight", {n_out, n_in})) {
@@ -16,7 +25,8 @@ LinearImpl::LinearImpl(
 }
 
 Tensor LinearImpl::forward(const Tensor& x) const {
-  return packed ? packed_linear(x, {&*packed, 1}, bias) : torch::linear(x, weight, bias);
+  return packed ? packed_linear(x, {&*packed, 1}, bias)
+                : torch::linear(x, matched(x, weight), matched(x, bias));
 }
 
 Tensor LinearImpl::rows(const Tensor& ids) const {
@@ -59,7 +69,7 @@ std::vector<Tensor> FusedLinear::forward(const Tensor& x) const {
     return packed_linear(x, packed_, bias_).split_with_sizes(sizes_, -1);
   }
   if (!torch::GradMode::is_enabled()) {
-    return torch::linear(x, weight_, bias_).split_with_sizes(sizes_, -1);
+    return torch::linear(x, matched(x, weight_), matched(x, bias_)).split_with_sizes(sizes_, -1);
   }
   std::vector<Tensor> outputs;
   for (const Linear& part : parts_) {
@@ -74,7 +84,7 @@ RmsNormImpl::RmsNormImpl(ParameterSource& source, const std::string& name, int64
 }
 
 Tensor RmsNormImpl::forward(const Tensor& x) const {
-  return rms_norm(x, weight, eps_);
+  return rms_norm(x, matched(x, weight), eps_);
 }
 
 }  // namespace ssa

@@ -22,6 +22,9 @@ class PivotBank {
   /// Unscaled scores of each level: [n_queries, n_heads, n_gists(level)], float64, contiguous, on
   /// the CPU.
   std::vector<Tensor> scores(const Tensor& q) const;  // [n_queries, n_heads, head_dim]
+  /// The same where the keys are, in the type they are kept in: [n_kv_heads, n_queries, group_size,
+  /// n_gists(level)].
+  std::vector<Tensor> grouped_scores(const Tensor& q) const;
 
  private:
   struct Level {
@@ -33,6 +36,7 @@ class PivotBank {
   Tensor score_level(const Tensor& q, const Level& level) const;
 
   Pivot pivot_;
+  int64_t n_kv_heads_;
   std::vector<Level> levels_;
 };
 

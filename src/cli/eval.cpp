@@ -1,0 +1,313 @@
+// ssa eval: tasks measured by many methods at equal budget; ssa eval make: items.
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/attention_flags.h"
+#include "cli/command.h"
+#include "cli/model_flags.h"
+#include "cli/progress_bar.h"
+#include "cli/prompt_flags.h"
+#include "evaluation/eval_results.h"
+#include "evaluation/needle_items.h"
+
+namespace ssa {
+namespace {
+
+struct EvalFlags {
+  ModelFlags model;
+  AttentionFlags attention;
+  std::string task, data, out, summary, budget_from;
+  std::vector<std::string> methods = {"full"};
+  std::vector<std::string> against;
+  std::optional<std::string> header, document, question, answer;
+  std::string system;
+  bool chat = false, many_lines = false;
+  int64_t limit = 0, batch_size = 1024;
+  std::optional<int64_t> predict;
+  int64_t prefix_tokens = 0, suffix_tokens = 512;
+};
+
+struct MakeFlags {
+  std::string task, model, text, out, names = "eval", kind = "multi-key";
+  NeedleOptions options;
+  std::optional<int64_t> n_facts;
+};
+
+/// The chat template around documents and question, as formats of their fields.
+QaFormat chat_format(const Checkpoint& checkpoint, const std::string& system) {
+  const std::string marker = "[ssa:documents-and-question]";  // no white space to be trimmed
+  Json messages = Json::array();
+  if (!system.empty()) {
+    messages.push_back({{"role", "system"}, {"content", system}});
+  }
+  messages.push_back({{"role", "user"}, {"content", marker}});
+  const std::string text = joined_text(render_chat(checkpoint, messages));
+  const size_t at = text.find(marker);
+  check(at != std::string::npos, "the chat template does not show the user's message");
+  QaFormat format;
+  format.header = text.substr(0, at);
+  format.question = "{}" + text.substr(at + marker.size());
+  format.answer = "{}";
+  return format;
+}
+
+PromptFormat prompt_format(const EvalFlags& flags, EvalTask task, const Checkpoint& checkpoint) {
+  PromptFormat format = default_format(task);
+  if (flags.chat) {
+    format.qa = chat_format(checkpoint, flags.system);
+  }
+  format.qa.header = flags.header.value_or(format.qa.header);
+  format.qa.document = flags.document.value_or(format.qa.document);
+  format.qa.question = flags.question.value_or(format.qa.question);
+  format.qa.answer = flags.answer.value_or(format.qa.answer);
+  format.prefix_tokens = flags.prefix_tokens;
+  format.suffix_tokens = flags.suffix_tokens;
+  return format;
+}
+
+/// Kept context gain needs the suffix alone and under full attention.
+std::vector<std::string> wanted_methods(const EvalFlags& flags, EvalTask task) {
+  std::vector<std::string> methods = flags.methods;
+  for (const char* name : {"alone", "full"}) {
+    if (task == EvalTask::kPpl &&
+        std::find(methods.begin(), methods.end(), name) == methods.end()) {
+      methods.insert(methods.begin(), name);
+    }
+  }
+  return methods;
+}
+
+/// FILE.jsonl, FILE.jsonl:METHOD, or :METHOD for this run's own lines.
+Comparison parse_comparison(const std::string& text, const std::vector<Json>& own) {
+  const size_t end = text.find(".jsonl");
+  const size_t colon = text.find(':', end == std::string::npos ? 0 : end);
+  const std::string file = text.substr(0, colon);
+  Comparison other;
+  other.method = colon == std::string::npos ? "" : text.substr(colon + 1);
+  other.lines = file.empty() ? own : read_result_lines(file);
+  return other;
+}
+
+EvalOptions eval_options(const EvalFlags& flags, EvalTask task) {
+  EvalOptions options;
+  options.piece = flags.batch_size;
+  options.predict = flags.predict.value_or(task == EvalTask::kQa ? 32 : 0);
+  options.stop_at_newline = !flags.many_lines;
+  return options;
+}
+
+std::vector<EvalItem> read_items(const EvalFlags& flags, EvalTask task) {
+  std::vector<EvalItem> items = read_eval_items(task, flags.data);
+  if (flags.limit > 0 && static_cast<int64_t>(items.size()) > flags.limit) {
+    items.resize(static_cast<size_t>(flags.limit));
+  }
+  return items;
+}
+
+std::vector<EvalPrompt> make_prompts(const std::vector<EvalItem>& items,
+                                     const PromptFormat& format,
+                                     const Tokenizer& tokenizer) {
+  std::vector<EvalPrompt> prompts;
+  for (const EvalItem& item : items) {
+    prompts.push_back(make_eval_prompt(item, tokenizer, format));
+  }
+  return prompts;
+}
+
+/// One line a method and item, written as they come.
+std::vector<Json> evaluate(Evaluator& evaluator,
+                           EvalTask task,
+                           const std::vector<EvalPrompt>& prompts,
+                           const EvalFlags& flags) {
+  const auto known = flags.budget_from.empty() ? std::map<std::string, KnownBudgets>()
+                                               : budgets_of(read_result_lines(flags.budget_from));
+  AtomicFile out{std::filesystem::path(flags.out)};
+  ProgressBar bar("evaluating");
+  std::vector<Json> lines;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const EvalPrompt& prompt = prompts[i];
+    const auto found = known.find(prompt.id);
+    const auto outcomes =
+        evaluator.run(prompt, found == known.end() ? KnownBudgets() : found->second);
+    for (size_t m = 0; m < outcomes.size(); ++m) {
+      lines.push_back(result_line(task, evaluator.methods()[m], prompt, outcomes[m]));
+      out.write(dump_json(lines.back()) + "\n");
+    }
+    bar.update(static_cast<int64_t>(i) + 1, static_cast<int64_t>(prompts.size()));
+  }
+  out.commit();
+  return lines;
+}
+
+void print_results(const EvalFlags& flags, const std::vector<Json>& lines) {
+  Json summary = {{"task", flags.task}, {"model", flags.model.model}, {"data", flags.data}};
+  summary["methods"] = summarize(lines);
+  std::printf("%s", results_table(summary["methods"]).c_str());
+  for (const std::string& against : flags.against) {
+    Json rows = compare(lines, parse_comparison(against, lines));
+    std::printf("\nDifferences from %s\n\n%s", against.c_str(), results_table(rows).c_str());
+    summary["against"][against] = std::move(rows);
+  }
+  if (!flags.summary.empty()) {
+    write_file(flags.summary, dump_json(summary, 2) + "\n");
+  }
+}
+
+void run_eval(const EvalFlags& flags) {
+  const EvalTask task = parse_eval_task(flags.task);
+  const std::vector<EvalItem> items = read_items(flags, task);
+  const LoadedModel loaded = load(flags.model);
+  const Checkpoint& checkpoint = *loaded.checkpoint;
+  const Tokenizer tokenizer = load_tokenizer(checkpoint, flags.model.model);
+  const GistPlan plan(flags.attention, gist_model(checkpoint), &tokenizer);
+  const auto& ids = plan.settings().token_ids;
+  const bool has_gists = !plan.marks_only() && std::all_of(ids.begin(), ids.end(), [&](int64_t id) {
+    return id < checkpoint.config().vocab_size;
+  });
+  const auto methods =
+      parse_methods(wanted_methods(flags, task), {plan.settings().chunk, has_gists});
+  const auto prompts = make_prompts(items, prompt_format(flags, task, checkpoint), tokenizer);
+  Evaluator evaluator(
+      {*loaded.model, tokenizer, plan.settings(), plan.word_boundaries(), has_gists},
+      methods,
+      eval_options(flags, task));
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<Json> lines = evaluate(evaluator, task, prompts, flags);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  print_results(flags, lines);
+  log_info(prompts.size(),
+           " items, ",
+           methods.size(),
+           " methods, ",
+           seconds.count(),
+           " s, ",
+           describe_arithmetic(flags.model, *loaded.model),
+           ", ",
+           loaded.model->device().str());
+}
+
+void run_make(const MakeFlags& flags) {
+  const auto checkpoint = open_checkpoint(flags.model);
+  const Tokenizer tokenizer = load_tokenizer(*checkpoint, flags.model);
+  NeedleOptions options = flags.options;
+  const bool pairs = flags.task == "kv";
+  options.kind = pairs ? NeedleKind::kKeyValue : parse_needle_kind(flags.kind);
+  options.n_facts = flags.n_facts.value_or(pairs ? 32 : 4);
+  options.training = flags.names == "train";
+  const NeedleMaker maker(read_text(flags.text), options, [&](const std::string& text) {
+    const EncodeOptions plain{.add_special = false, .parse_special = false};
+    return static_cast<int64_t>(tokenizer.encode(text, plain).size());
+  });
+  AtomicFile out{std::filesystem::path(flags.out)};
+  for (int64_t i = 0; i < options.n_items; ++i) {
+    out.write(dump_json(maker.item(i)) + "\n");
+  }
+  out.commit();
+  log_info(options.n_items, " items: ", flags.out);
+}
+
+void add_make_command(CLI::App& eval) {
+  CLI::App* app = eval.add_subcommand("make", "Needle and key-value items in filler text");
+  const auto flags = std::make_shared<MakeFlags>();
+  NeedleOptions& options = flags->options;
+  app->add_option("task", flags->task, "niah or kv")
+      ->required()
+      ->check(CLI::IsMember({"niah", "kv"}));
+  app->add_option("model", flags->model, "Whose tokenizer counts")->required()->type_name("MODEL");
+  app->add_option("--text", flags->text, "File of filler text")->required();
+  app->add_option("--out", flags->out, "Items, .jsonl")->required();
+  app->add_option("-n,--items", options.n_items, "How many")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  app->add_option("--length", options.length, "Most tokens of a document")
+      ->check(CLI::Range(int64_t{16}, int64_t{1} << 30))
+      ->capture_default_str();
+  app->add_option("--depth", options.depth, "Where the fact asked for stands (default: anywhere)")
+      ->check(CLI::Range(0.0, 1.0));
+  app->add_option("--kind", flags->kind, "Of niah: single, multi-key or multi-value")
+      ->check(CLI::IsMember({"single", "multi-key", "multi-value"}))
+      ->capture_default_str();
+  app->add_option("--facts",
+                  flags->n_facts,
+                  "Facts of multi-key and multi-value (default 4), lines of kv (default 32)")
+      ->check(CLI::Range(1, 1000));
+  app->add_option("--names", flags->names, "train: names and sentences that eval has none of")
+      ->check(CLI::IsMember({"train", "eval"}))
+      ->capture_default_str();
+  app->add_option("-s,--seed", options.seed, "Seed")->capture_default_str();
+  app->callback([flags] { run_make(*flags); });
+}
+
+void add_format_flags(CLI::App& app, EvalFlags& flags) {
+  auto* chat = app.add_flag("--chat", flags.chat, "Put the chat template around the prompt");
+  app.add_option("--system", flags.system, "System message")->needs(chat);
+  app.add_option("--header", flags.header, "A piece in front of the documents");
+  app.add_option("--document-format", flags.document, "What stands around a document: {}");
+  app.add_option("--question-format", flags.question, "What stands around a question");
+  app.add_option("--answer-format", flags.answer, "What stands around an answer");
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& root) {
+  CLI::App* app = root.add_subcommand(
+      "eval", "Measure methods on a task at equal budget; 'eval make' writes items");
+  const auto flags = std::make_shared<EvalFlags>();
+  flags->model.dtype = "auto";
+  app->add_option("task", flags->task, "ppl, niah, kv or qa");
+  add_model_option(*app, flags->model.model)->required(false);
+  add_run_flags(*app, flags->model);
+  app->add_option("--data", flags->data, "Items, .jsonl");
+  app->add_option("--out", flags->out, "Results, .jsonl: a line an item and method");
+  app->add_option("--methods", flags->methods, method_help())
+      ->delimiter(',')
+      ->capture_default_str();
+  app->add_option("--against",
+                  flags->against,
+                  "FILE.jsonl[:METHOD], or :METHOD of this run: differences; may be repeated");
+  app->add_option("--summary", flags->summary, "JSON file with the table's numbers");
+  app->add_option("--budget-from",
+                  flags->budget_from,
+                  "Results whose unfolding by gists sets the budgets, item by item");
+  app->add_option("--limit", flags->limit, "First so many items (0: all)")
+      ->check(CLI::NonNegativeNumber);
+  app->add_option("-n,--predict",
+                  flags->predict,
+                  "Most tokens of a greedy answer (default: qa 32, else 0: the gold answer's)")
+      ->check(CLI::NonNegativeNumber);
+  app->add_flag("--many-lines", flags->many_lines, "A line end does not end an answer");
+  app->add_option("--prefix-tokens", flags->prefix_tokens, "Of ppl: read (0: all there are)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app->add_option("--suffix-tokens", flags->suffix_tokens, "Of ppl: scored")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 30))
+      ->capture_default_str();
+  add_format_flags(*app, *flags);
+  add_layout_flags(*app, flags->attention);
+  app->add_option("-b,--batch-size", flags->batch_size, "Prefix tokens a forward pass")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_make_command(*app);
+  app->callback([app, flags] {
+    if (!app->get_subcommands().empty()) {
+      return;  // make
+    }
+    const std::pair<const char*, const std::string*> needed[] = {{"a task", &flags->task},
+                                                                 {"a model", &flags->model.model},
+                                                                 {"--data", &flags->data},
+                                                                 {"--out", &flags->out}};
+    for (const auto& [what, value] : needed) {
+      if (value->empty()) {
+        throw UsageError(
+            concat("ssa eval needs ", what, ": ssa eval TASK MODEL --data FILE --out FILE"));
+      }
+    }
+    run_eval(*flags);
+  });
+}
+
+}  // namespace ssa

@@ -1,0 +1,50 @@
+// From a record of text or JSON to the ids of a dataset's entry.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "data/dataset_builder.h"
+#include "data/input_records.h"
+#include "data/token_dataset.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ssa {
+
+/// An entry to be: of the kind that is built.
+struct TokenizedRecord {
+  std::vector<int64_t> document;  // empty: the text is blank
+  QaRow qa;
+  bool was_mended = false;
+};
+
+/// Keeps references to tokenizer and options. Safe from many threads.
+class RecordTokenizer {
+ public:
+  /// Throws Error for formats without exactly one {}.
+  RecordTokenizer(const Tokenizer& tokenizer, const BuildOptions& options);
+
+  /// Throws Error naming file and line for JSON that is not valid UTF-8 or lacks a field.
+  TokenizedRecord tokenize(const InputRecord& record) const;
+  /// Ids of the format's header.
+  std::vector<int64_t> header() const;
+
+ private:
+  /// What stands in front of a field and behind it.
+  struct Frame {
+    std::string before, behind;
+  };
+  static Frame parse_frame(const std::string& format, const char* name);
+
+  std::vector<int64_t> encode_document(const std::string& text) const;
+  std::vector<int64_t> encode_framed(const Frame& frame, const std::string& text) const;
+  QaRow tokenize_qa(const Json& row, const std::string& where) const;
+
+  const Tokenizer* tokenizer_;
+  const BuildOptions* options_;
+  Frame document_, question_, answer_;
+};
+
+}  // namespace ssa

@@ -1,0 +1,60 @@
+// Rows as the model takes them: all tokens of all sequences, one behind the other.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <span>
+#include <vector>
+
+#include "attention/gist_mask_plan.h"
+#include "data/training_row.h"
+
+namespace ssa {
+
+using torch::Tensor;
+
+/// Neighbouring sequences of one layout, which attend as one batch.
+struct SequenceGroup {
+  int64_t first_row = 0;  // in the batch's tokens
+  int64_t n_sequences = 0;
+  GistLayout layout;
+  GistMaskPlanPtr plan;    // of the whole sequence
+  GistMaskPlanPtr prefix;  // of its prefix alone; null unless the suffix attends in another way
+
+  int64_t n_rows() const { return n_sequences * layout.n_tokens(); }
+};
+
+/// The micro-batch that one forward pass takes. Index tensors are int64.
+struct Batch {
+  Tensor ids;          // [n_rows]
+  Tensor positions;    // [n_rows]
+  Tensor target_rows;  // [n_targets] rows that have a target
+  Tensor target_ids;   // [n_targets]
+  /// [n_targets] the row of raw_only()'s batch that predicts the same target; itself where there are no gists.
+  Tensor raw_rows;
+  /// [n_targets] bool: targets behind the prefix.
+  Tensor in_suffix;
+  std::vector<SequenceGroup> groups;
+  int64_t n_sequences = 0;
+  int64_t n_raw = 0;
+
+  int64_t n_rows() const { return ids.size(0); }
+  int64_t n_targets() const { return target_rows.size(0); }
+};
+
+struct BatchOptions {
+  MaskRule rule = {};
+  bool splits_suffix = false;  // plans of prefixes are wanted, for selective unfolding
+};
+
+/// On the CPU. Sequences are sorted so that equal layouts stand together; which sequences there are, and not their order in
+/// the rows, decides the outcome.
+Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options);
+
+/// The same sequences without their gists: what full attention reads. Its targets are the batch's own, where a raw token
+/// stands before them.
+Batch raw_only(const Batch& batch);
+
+Batch to_device(const Batch& batch, torch::Device device);
+
+}  // namespace ssa

@@ -1,0 +1,83 @@
+#include "training/linear_loss.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace ssa {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Numbers of logits held at a time.
+constexpr int64_t kLogitsAtATime = int64_t{1} << 26;
+
+torch::ScalarType wide_type(const Tensor& x) {
+  return torch::promote_types(x.scalar_type(), torch::kFloat32);
+}
+
+Tensor log_softmax_of(const Tensor& hidden, const Tensor& weight) {
+  return torch::linear(hidden, weight).log_softmax(-1, wide_type(hidden));
+}
+
+/// What a few rows' log-probabilities give: adds to the loss, and becomes the gradient of the logits.
+using RowsLoss = std::function<Tensor(const Tensor& log_p, int64_t first, const Tensor& loss)>;
+
+/// Loss, and gradients for a gradient of 1, over blocks of rows.
+class LossFunction : public torch::autograd::Function<LossFunction> {
+ public:
+  static Tensor forward(AutogradContext* context,
+                        const Tensor& hidden,
+                        const Tensor& weight,
+                        const RowsLoss& rows_loss) {
+    const torch::NoGradGuard no_grad;
+    const Tensor narrow = weight.to(hidden.scalar_type());
+    const Tensor loss = torch::zeros({}, hidden.options().dtype(wide_type(hidden)));
+    const Tensor d_hidden = torch::empty_like(hidden);
+    const Tensor d_weight = torch::zeros(weight.sizes(), weight.options().dtype(wide_type(weight)));
+    const int64_t block = std::max<int64_t>(1, kLogitsAtATime / weight.size(0));
+    for (int64_t first = 0; first < hidden.size(0); first += block) {
+      const Tensor rows = hidden.slice(0, first, first + block);
+      const Tensor d_logits = rows_loss(log_softmax_of(rows, narrow), first, loss).to(hidden.scalar_type());
+      d_hidden.slice(0, first, first + block).copy_(torch::mm(d_logits, narrow));
+      d_weight.add_(torch::mm(d_logits.t(), rows));
+    }
+    context->save_for_backward({d_hidden, d_weight.to(weight.scalar_type())});
+    return loss;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const Tensor& scale = gradients[0];
+    return {saved[0] * scale.to(saved[0].scalar_type()), saved[1] * scale.to(saved[1].scalar_type()), Tensor()};
+  }
+};
+
+}  // namespace
+
+Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets) {
+  const RowsLoss rows_loss = [&](const Tensor& log_p, int64_t first, const Tensor& loss) {
+    const Tensor wanted = targets.slice(0, first, first + log_p.size(0)).unsqueeze(1);
+    loss.sub_(log_p.gather(1, wanted).sum());
+    Tensor d_logits = log_p;
+    d_logits.exp_();
+    return d_logits.scatter_add_(1, wanted, torch::full_like(wanted, -1, log_p.scalar_type()));
+  };
+  return LossFunction::apply(hidden, weight, rows_loss);
+}
+
+Tensor linear_distillation(const Tensor& hidden,
+                           const Tensor& weight,
+                           const Tensor& teacher_hidden,
+                           const Tensor& teacher_weight) {
+  const Tensor narrow = teacher_weight.detach().to(teacher_hidden.scalar_type());
+  const RowsLoss rows_loss = [&](const Tensor& log_p, int64_t first, const Tensor& loss) {
+    const Tensor teacher_log = log_softmax_of(teacher_hidden.detach().slice(0, first, first + log_p.size(0)), narrow);
+    const Tensor teacher = teacher_log.exp();
+    loss.add_((teacher * (teacher_log - log_p)).sum());
+    return log_p.exp().sub_(teacher);
+  };
+  return LossFunction::apply(hidden, weight, rows_loss);
+}
+
+}  // namespace ssa

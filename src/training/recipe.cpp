@@ -1,0 +1,381 @@
+#include "training/recipe.h"
+
+#define TOML_EXCEPTIONS 1
+#include <toml++/toml.h>
+
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/text.h"
+
+namespace ssa {
+namespace {
+
+/// One section: reads keys by type, and knows afterwards which nobody asked for.
+class Section {
+ public:
+  Section(const toml::table& recipe, std::string name) : name_(std::move(name)) {
+    if (const toml::node* node = recipe.get(name_)) {
+      check(node->is_table(), "recipe: ", name_, " is not a section");
+      table_ = node->as_table();
+    }
+  }
+
+  template <class T>
+  void read(const char* key, T& value) {
+    known_.insert(key);
+    if (const toml::node* node = find(key)) {
+      convert(*node, key, value);
+    }
+  }
+
+  const toml::node* find(const char* key) {
+    known_.insert(key);
+    return table_ == nullptr ? nullptr : table_->get(key);
+  }
+
+  std::string full(const std::string& key) const { return name_ + "." + key; }
+
+  void check_unknown() const {
+    if (table_ == nullptr) {
+      return;
+    }
+    for (const auto& [key, node] : *table_) {
+      const std::string name(key.str());
+      if (!known_.contains(name)) {
+        const std::vector<std::string> candidates(known_.begin(), known_.end());
+        const std::string near = nearest_match(name, candidates);
+        fail("recipe: ", full(name), " is not known", near.empty() ? "; known are " + join(candidates, ", ")
+                                                                   : "; did you mean " + full(near) + "?");
+      }
+    }
+  }
+
+ private:
+  template <class T>
+  void convert(const toml::node& node, const std::string& key, T& value) const {
+    if constexpr (std::is_same_v<T, bool>) {
+      require(node.is_boolean(), key, "true or false");
+      value = node.value<bool>().value();
+    } else if constexpr (std::is_integral_v<T>) {
+      require(node.is_integer(), key, "a whole number");
+      const int64_t given = node.value<int64_t>().value();
+      require(std::is_signed_v<T> || given >= 0, key, "not below 0");
+      value = static_cast<T>(given);
+    } else if constexpr (std::is_floating_point_v<T>) {
+      require(node.is_number(), key, "a number");
+      value = node.value<double>().value();
+    } else {
+      require(node.is_string(), key, "text");
+      value = T(node.value<std::string>().value());
+    }
+  }
+  void require(bool ok, const std::string& key, const char* what) const {
+    check(ok, "recipe: ", full(key), " must be ", what);
+  }
+
+  std::string name_;
+  const toml::table* table_ = nullptr;
+  std::set<std::string> known_;
+};
+
+/// Chunk sizes as text "8", "4-4", a number, or a list.
+ChunkSizes read_chunk(const toml::node& node, const std::string& key) {
+  if (const auto number = node.value<int64_t>(); number && node.is_integer()) {
+    check_chunk_sizes(ChunkSizes{*number}, key);
+    return {*number};
+  }
+  check(node.is_string(), "recipe: ", key, " must be a chunk setting: 8, \"4-4\"");
+  return parse_chunk_sizes(node.value<std::string>().value());
+}
+
+/// Lists of paths or of {path, weight}.
+std::vector<DataSource> read_sources(Section& section, const char* key) {
+  std::vector<DataSource> sources;
+  const toml::node* node = section.find(key);
+  if (node == nullptr) {
+    return sources;
+  }
+  check(node->is_array(), "recipe: ", section.full(key), " must be a list of datasets");
+  for (const toml::node& each : *node->as_array()) {
+    if (each.is_string()) {
+      sources.push_back({each.value<std::string>().value(), 1});
+      continue;
+    }
+    const toml::table* table = each.as_table();
+    check(table != nullptr && table->get("path") != nullptr && table->get("path")->is_string(), "recipe: ", section.full(key),
+          " holds an entry without path");
+    for (const auto& [name, value] : *table) {
+      check(name.str() == "path" || name.str() == "weight", "recipe: ", section.full(key), " has an entry with key '",
+            std::string(name.str()), "'; known are path, weight");
+    }
+    sources.push_back({table->get("path")->value<std::string>().value(), table->get("weight") ? table->get("weight")->value<double>().value_or(1) : 1});
+  }
+  return sources;
+}
+
+/// chunk = 8, or chunks = [8, {chunk = "4-4", weight = 0.5}].
+void read_chunks(Section& section, DataOptions& data) {
+  if (const toml::node* node = section.find("chunk")) {
+    data.chunks = {{read_chunk(*node, section.full("chunk")), 1}};
+  }
+  const toml::node* node = section.find("chunks");
+  if (node == nullptr) {
+    return;
+  }
+  check(node->is_array() && !node->as_array()->empty(), "recipe: ", section.full("chunks"), " must be a list");
+  data.chunks.clear();
+  for (const toml::node& each : *node->as_array()) {
+    const toml::table* table = each.as_table();
+    if (table == nullptr) {
+      data.chunks.push_back({read_chunk(each, section.full("chunks")), 1});
+      continue;
+    }
+    check(table->get("chunk") != nullptr, "recipe: ", section.full("chunks"), " holds an entry without chunk");
+    data.chunks.push_back({read_chunk(*table->get("chunk"), section.full("chunks")),
+                           table->get("weight") ? table->get("weight")->value<double>().value_or(1) : 1});
+  }
+}
+
+Pivot parse_pivot(const std::string& name) {
+  static const std::map<std::string, Pivot> kPivots = {{"gist", Pivot::kGist}, {"mean", Pivot::kMean}, {"quest", Pivot::kQuest},
+                                                       {"recent", Pivot::kRecent}, {"random", Pivot::kRandom}};
+  const auto found = kPivots.find(name);
+  check(found != kPivots.end(), "pivot '", name, "' is not known; known are gist, mean, quest, recent, random");
+  return found->second;
+}
+
+void read_job(const toml::table& table, Recipe& recipe) {
+  Section job(table, "job");
+  job.read("output", recipe.job.output);
+  job.read("seed", recipe.job.seed);
+  job.check_unknown();
+  check(!recipe.job.output.empty(), "recipe: job.output is missing: the folder for checkpoints and logs");
+  Section model(table, "model");
+  model.read("path", recipe.model.path);
+  model.read("init", recipe.model.init);
+  model.read("dtype", recipe.model.dtype);
+  model.read("device", recipe.model.device);
+  model.check_unknown();
+  check(!recipe.model.path.empty(), "recipe: model.path is missing: a checkpoint");
+  check(recipe.model.init == "weights" || recipe.model.init == "random", "recipe: model.init '", recipe.model.init,
+        "' is not known; known are weights, random");
+}
+
+void read_data(const toml::table& table, Recipe& recipe) {
+  DataOptions& data = recipe.data;
+  Section section(table, "data");
+  std::string loss_on, boundaries;
+  data.sources = read_sources(section, "sources");
+  section.read("seq_len", data.seq_len);
+  section.read("boundaries", boundaries);
+  section.read("add_bos", data.add_bos);
+  section.read("add_eos", data.add_eos);
+  section.read("suffix_min", data.suffix_min);
+  section.read("suffix_max", data.suffix_max);
+  section.read("loss_on", loss_on);
+  section.check_unknown();
+  if (!loss_on.empty()) {
+    data.loss_on = parse_loss_on(loss_on);
+  }
+  if (!boundaries.empty()) {
+    data.boundaries = parse_boundaries(boundaries);
+  }
+  check(!data.sources.empty(), "recipe: data.sources is missing: datasets made by 'ssa data build'");
+  Section gist(table, "gist");
+  read_chunks(gist, data);
+  gist.read("word_aware", data.word_aware);
+  gist.read("sink", data.sink);
+  gist.read("previous_chunks", recipe.previous_chunks);
+  gist.check_unknown();
+  data.seed = recipe.job.seed;
+}
+
+void read_objective(const toml::table& table, Recipe& recipe) {
+  ObjectiveOptions& objective = recipe.objective;
+  ObjectiveWeights& weights = objective.weights;
+  Section section(table, "objective");
+  std::string student = "gists", pivot = "gist";
+  double ratio = 0;
+  section.read("lm", weights.lm);
+  section.read("cpt", weights.cpt);
+  section.read("sft", weights.sft);
+  section.read("distill", weights.distill);
+  section.read("route", weights.route);
+  section.read("align", weights.align);
+  section.read("route_queries", objective.route_queries);
+  section.read("distill_student", student);
+  section.read("teacher", recipe.teacher);
+  section.read("pivot", pivot);
+  section.read("ratio", ratio);
+  section.check_unknown();
+  check(student == "gists" || student == "ssa", "recipe: objective.distill_student '", student, "' is not known; known are gists, ssa");
+  objective.distill_unfolds = student == "ssa";
+  objective.selection.pivot = parse_pivot(pivot);
+  if (ratio > 0) {
+    objective.selection.ratio = ratio;
+  }
+  objective.rule = {recipe.data.sink, recipe.previous_chunks};
+  for (const double weight : {weights.lm, weights.cpt, weights.sft, weights.distill, weights.route, weights.align}) {
+    check(weight >= 0, "recipe: objective weights must not be below 0, not ", weight);
+  }
+  check(weights.lm > 0 || weights.any_gists(), "recipe: no objective has a weight; set one of objective.lm, cpt, sft, distill, route, align");
+  recipe.data.gists = weights.any_gists();
+}
+
+void read_optimizer(const toml::table& table, Recipe& recipe) {
+  Section optimizer(table, "optimizer");
+  optimizer.read("lr", recipe.schedule.peak);
+  optimizer.read("beta1", recipe.optimizer.beta1);
+  optimizer.read("beta2", recipe.optimizer.beta2);
+  optimizer.read("eps", recipe.optimizer.eps);
+  optimizer.read("weight_decay", recipe.optimizer.weight_decay);
+  optimizer.check_unknown();
+  check(recipe.schedule.peak > 0, "recipe: optimizer.lr must be above 0");
+  Section scheduler(table, "lr_scheduler");
+  std::string decay = "cosine";
+  scheduler.read("warmup_steps", recipe.schedule.warmup_steps);
+  scheduler.read("decay", decay);
+  scheduler.read("min_ratio", recipe.schedule.min_ratio);
+  scheduler.check_unknown();
+  recipe.schedule.decay = parse_decay(decay);
+}
+
+void read_training(const toml::table& table, Recipe& recipe) {
+  TrainingSettings& training = recipe.training;
+  Section section(table, "training");
+  section.read("steps", training.steps);
+  section.read("global_batch_size", training.global_batch_size);
+  section.read("micro_batch_size", training.micro_batch_size);
+  section.read("max_norm", training.max_norm);
+  section.read("activation_checkpointing", training.activation_checkpointing);
+  section.read("max_loss_growth", training.max_loss_growth);
+  section.check_unknown();
+  check(training.steps > 0 && training.global_batch_size > 0 && training.micro_batch_size >= 0,
+        "recipe: training.steps and training.global_batch_size must be above 0, and micro_batch_size not below");
+  check(recipe.schedule.warmup_steps >= 0 && recipe.schedule.warmup_steps < training.steps, "recipe: lr_scheduler.warmup_steps ",
+        recipe.schedule.warmup_steps, " is not within the ", training.steps, " steps");
+  recipe.schedule.total_steps = training.steps;
+  recipe.objective.recompute_layers = training.activation_checkpointing;
+}
+
+void read_outputs(const toml::table& table, Recipe& recipe) {
+  Section validation(table, "validation");
+  recipe.validation.sources = read_sources(validation, "sources");
+  validation.read("interval", recipe.validation.interval);
+  validation.read("rows", recipe.validation.rows);
+  if (const toml::node* modes = validation.find("modes")) {
+    check(modes->is_array(), "recipe: validation.modes must be a list");
+    recipe.validation.modes.clear();
+    for (const toml::node& mode : *modes->as_array()) {
+      recipe.validation.modes.push_back(mode.value<std::string>().value_or(""));
+    }
+  } else if (!recipe.data.gists) {
+    recipe.validation.modes = {"full"};
+  }
+  validation.check_unknown();
+  for (const std::string& mode : recipe.validation.modes) {
+    parse_validation_mode(mode, recipe.objective.rule);
+  }
+  Section checkpoint(table, "checkpoint");
+  checkpoint.read("interval", recipe.checkpoint.interval);
+  checkpoint.read("keep", recipe.checkpoint.keep);
+  checkpoint.check_unknown();
+  Section metrics(table, "metrics");
+  metrics.read("log_interval", recipe.metrics.log_interval);
+  metrics.read("tensorboard", recipe.metrics.tensorboard);
+  metrics.check_unknown();
+  check(recipe.metrics.log_interval > 0, "recipe: metrics.log_interval must be above 0");
+}
+
+void check_sections(const toml::table& table) {
+  static const std::vector<std::string> kSections = {"job", "model", "data", "gist", "objective", "optimizer", "lr_scheduler",
+                                                     "training", "validation", "checkpoint", "metrics"};
+  for (const auto& [key, node] : table) {
+    const std::string name(key.str());
+    if (std::find(kSections.begin(), kSections.end(), name) == kSections.end()) {
+      const std::string near = nearest_match(name, kSections);
+      fail("recipe: [", name, "] is not a section", near.empty() ? "; known are " + join(kSections, ", ") : "; did you mean [" + near + "]?");
+    }
+  }
+}
+
+/// A value from the command line: TOML where it parses, else text.
+void override_value(toml::table& table, const std::string& path, const std::string& value) {
+  const size_t dot = path.find('.');
+  check(path.starts_with("--") && dot != std::string::npos, "'", path, "' is not of the form --section.key value");
+  const std::string section = path.substr(2, dot - 2), key = path.substr(dot + 1);
+  toml::table parsed;
+  try {
+    parsed = toml::parse("value = " + value);
+  } catch (const toml::parse_error&) {
+    parsed.insert("value", value);
+  }
+  if (table.get(section) == nullptr) {
+    table.insert(section, toml::table());
+  }
+  check(table.get(section)->is_table(), "recipe: ", section, " is not a section");
+  toml::table& target = *table.get(section)->as_table();
+  parsed.get("value")->visit([&](auto&& node) { target.insert_or_assign(key, node); });
+}
+
+toml::table parse_recipe(const std::filesystem::path& path, std::span<const std::string> overrides) {
+  toml::table table;
+  try {
+    table = toml::parse(read_file(path), path.string());
+  } catch (const toml::parse_error& error) {
+    fail(path.string(), ", line ", error.source().begin.line, ": ", std::string(error.description()));
+  }
+  for (size_t i = 0; i < overrides.size(); ++i) {
+    const std::string& argument = overrides[i];
+    const size_t equals = argument.find('=');
+    if (equals != std::string::npos) {
+      override_value(table, argument.substr(0, equals), argument.substr(equals + 1));
+    } else {
+      check(i + 1 < overrides.size(), "'", argument, "' is without a value");
+      override_value(table, argument, overrides[++i]);
+    }
+  }
+  return table;
+}
+
+}  // namespace
+
+Recipe read_recipe(const std::filesystem::path& path, std::span<const std::string> overrides) {
+  const toml::table table = parse_recipe(path, overrides);
+  check_sections(table);
+  Recipe recipe;
+  read_job(table, recipe);
+  read_data(table, recipe);
+  read_objective(table, recipe);
+  read_optimizer(table, recipe);
+  read_training(table, recipe);
+  read_outputs(table, recipe);
+  std::ostringstream text;
+  text << table << '\n';
+  recipe.text = text.str();
+  return recipe;
+}
+
+TrainingAttentionOptions parse_validation_mode(const std::string& mode, const MaskRule& rule) {
+  TrainingAttentionOptions options{TrainingMode::kUnfold, rule, {}, 0};
+  if (mode == "full" || mode == "gists") {
+    options.mode = mode == "full" ? TrainingMode::kFull : TrainingMode::kGists;
+    return options;
+  }
+  check(mode == "ssa" || mode.starts_with("ssa:"), "validation mode '", mode, "' is not known; known are full, gists, ssa[:PIVOT][:RATIO]");
+  std::istringstream parts(mode.size() > 4 ? mode.substr(4) : "");
+  for (std::string part; std::getline(parts, part, ':');) {
+    if (!part.empty() && part.find_first_not_of("0123456789.") == std::string::npos) {
+      options.selection.ratio = std::stod(part);
+    } else {
+      options.selection.pivot = parse_pivot(part);
+    }
+  }
+  return options;
+}
+
+}  // namespace ssa

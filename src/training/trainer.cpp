@@ -1,0 +1,457 @@
+#include "training/trainer.h"
+
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <future>
+#include <limits>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "distributed/gradient_reducer.h"
+#include "distributed/watchdog.h"
+#include "models/factory.h"
+#include "tokenizer/tokenizer.h"
+#include "training/training_checkpoint.h"
+
+namespace ssa {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+torch::ScalarType parse_dtype(const std::string& name) {
+  if (name == "f32") {
+    return torch::kFloat32;
+  }
+  if (name == "f64") {
+    return torch::kFloat64;
+  }
+  check(name == "bf16", "recipe: model.dtype '", name, "' is not known; known are bf16, f32, f64");
+  return torch::kBFloat16;
+}
+
+/// Dense bf16 operations a second of the tensor cores, for the share that is reached; 0: not known.
+double peak_flops(torch::Device device) {
+  return device.is_cuda() ? 989e12 : 0.0;  // H100, H200
+}
+
+uint64_t peak_memory(torch::Device device) {
+  if (device.is_cpu()) {
+    return peak_resident_bytes();
+  }
+  const auto stats = at::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  return static_cast<uint64_t>(stats.allocated_bytes[0].peak);
+}
+
+/// Forward and backward passes of a batch: 6 operations a weight and token, 12 a channel and pair that attends.
+double flops_of(const Batch& batch, const ModelConfig& config, double n_weights, bool has_gists) {
+  double pairs = 0;
+  for (const SequenceGroup& group : batch.groups) {
+    const auto n = static_cast<double>(group.layout.n_tokens());
+    double of_one = n * n / 2;
+    if (has_gists && group.plan->prefix_end > 0) {
+      const auto suffix = static_cast<double>(group.plan->n_suffix());
+      of_one = static_cast<double>(group.plan->n_slots) * static_cast<double>(group.plan->prefix_end - group.plan->far_begin) / 2 +
+               suffix * (suffix / 2 + static_cast<double>(group.plan->rect_keys.numel()));
+    }
+    pairs += of_one * static_cast<double>(group.n_sequences);
+  }
+  const auto width = static_cast<double>(config.n_heads * config.head_dim);
+  return 6 * n_weights * static_cast<double>(batch.n_rows()) + 12 * width * static_cast<double>(config.n_layers) * pairs;
+}
+
+/// What one process computes in a step, read ahead by a thread of its own.
+struct StepBatches {
+  std::vector<Batch> micro;
+  BatchCounts counts;  // of this process
+};
+
+/// Sums over processes of a few numbers.
+std::vector<double> sum_over(ProcessGroup& group, std::vector<double> values) {
+  if (group.size() == 1) {
+    return values;
+  }
+  Tensor sums = torch::tensor(values, torch::kFloat64).to(group.device());
+  group.all_reduce(sums);
+  const Tensor host = sums.cpu();
+  return {host.const_data_ptr<double>(), host.const_data_ptr<double>() + host.numel()};
+}
+
+constexpr const char* kLossNames[] = {"loss", "lm", "cpt", "sft", "distill", "route", "align"};
+
+std::vector<Tensor> in_order(const Losses& losses) {
+  return {losses.total, losses.lm, losses.cpt, losses.sft, losses.distill, losses.route, losses.align};
+}
+
+class Trainer {
+ public:
+  Trainer(const Recipe& recipe, const TrainerOptions& options, std::shared_ptr<ProcessGroup> group)
+      : recipe_(recipe), options_(options), group_(std::move(group)), device_(group_->device()) {
+    check_batch();
+    group_->check_same("the recipe", recipe_.text);
+    load();
+    optimizer_.emplace(trainable_parameters(), recipe_.optimizer, group_);
+    reducer_.emplace(group_, std::vector<FlatGradients>{optimizer_->gradients()});
+    std::shared_ptr<CausalLM> teacher;
+    if (!recipe_.teacher.empty()) {
+      teacher = load_model(*open_checkpoint(recipe_.teacher), {.dtype = model_->dtype(), .device = device_});
+      check(teacher->config().vocab_size >= source_->config().vocab_size - 3, "the teacher's vocabulary does not fit the model's");
+    }
+    objective_.emplace(*model_, teacher, recipe_.objective);
+    open_data();
+    if (options_.resume) {
+      resume();
+    }
+  }
+
+  TrainingResult run() {
+    if (group_->is_main()) {
+      open_logs();
+    }
+    WatchdogOptions watch;
+    watch.on_failure = [this](const std::string& message) { say(message); };
+    Watchdog watchdog(group_, watch);
+    prefetch();
+    const int64_t first = state_.step;
+    last_log_ = Clock::now();
+    while (state_.step < recipe_.training.steps && !stopped_) {
+      step();
+      watchdog.progress(state_.step);
+      const bool last = state_.step == recipe_.training.steps || stopped_;
+      if (recipe_.validation.interval > 0 && (last || state_.step % recipe_.validation.interval == 0)) {
+        const auto task = watchdog.long_task();
+        validate();
+      }
+      if (last || (recipe_.checkpoint.interval > 0 && state_.step % recipe_.checkpoint.interval == 0)) {
+        const auto task = watchdog.long_task();
+        save();
+      }
+    }
+    if (first == state_.step && !options_.resume) {
+      save();
+    }
+    return {state_.step, last_checkpoint_, stopped_};
+  }
+
+ private:
+  void check_batch() const {
+    check(recipe_.training.global_batch_size % group_->size() == 0, "training.global_batch_size ", recipe_.training.global_batch_size,
+          " does not divide among ", group_->size(), " processes");
+  }
+
+  void say(const std::string& line) const {
+    if (options_.on_line) {
+      options_.on_line(line);
+    }
+  }
+
+  void load() {
+    const torch::ScalarType dtype = parse_dtype(recipe_.model.dtype);
+    const LoadOptions load{.dtype = dtype,
+                           .held_dtype = dtype == torch::kBFloat16 ? std::optional(torch::kFloat32) : std::nullopt,
+                           .device = device_};
+    const std::filesystem::path path = options_.init_from.empty() ? recipe_.model.path : options_.init_from;
+    const bool random = recipe_.model.init == "random" && options_.init_from.empty();
+    source_ = random ? open_untrained(path) : open_checkpoint(path);
+    model_ = random ? make_random_model(source_->config(), recipe_.job.seed, load) : load_model(*source_, load);
+    check(recipe_.data.seq_len <= source_->config().max_position_embeddings, "data.seq_len ", recipe_.data.seq_len,
+          " is beyond the model's ", source_->config().max_position_embeddings, " positions");
+  }
+
+  std::vector<NamedParameter> trainable_parameters() {
+    std::vector<NamedParameter> parameters;
+    for (auto& parameter : model_->named_parameters()) {
+      parameter.value().set_requires_grad(true);
+      parameters.push_back({parameter.key(), parameter.value()});
+      n_weights_ += parameter.value().dim() >= 2 ? static_cast<double>(parameter.value().numel()) : 0.0;
+    }
+    if (!source_->config().tie_word_embeddings) {  // looked up, not multiplied
+      n_weights_ -= static_cast<double>(source_->config().vocab_size * source_->config().hidden_size);
+    }
+    return parameters;
+  }
+
+  DataVocabulary vocabulary() const {
+    const ModelConfig& config = source_->config();
+    const Json json = source_->tokenizer_json();
+    const GistSettings gist = config.gist.is_null() ? GistSettings() : parse_gist_settings(config.gist);
+    check(!recipe_.data.gists || !gist.token_ids.empty(), recipe_.model.path.string(),
+          " has no gist tokens; 'ssa gistify' adds them (or set objective.lm alone)");
+    const std::optional<int64_t> eos = config.eos_token_ids.empty() ? std::nullopt : std::optional(config.eos_token_ids.front());
+    if (json.is_null()) {
+      DataVocabulary words;  // datasets of ids alone, chunks without regard to words
+      words.gist_ids = gist.token_ids;
+      words.bos_id = config.bos_token_id;
+      words.eos_id = eos;
+      return words;
+    }
+    return make_data_vocabulary(Tokenizer::from_json(json), gist.token_ids, config.bos_token_id, eos);
+  }
+
+  void open_data() {
+    const DataVocabulary words = vocabulary();
+    data_.emplace(recipe_.data, words);
+    if (group_->is_main()) {
+      for (const std::string& warning : data_->warnings()) {
+        say("warning: " + warning);
+      }
+    }
+    if (!recipe_.validation.sources.empty()) {
+      DataOptions held_out = recipe_.data;
+      held_out.sources = recipe_.validation.sources;
+      held_out.seed = 0;
+      held_out.suffix_min = held_out.suffix_max;  // the same suffixes whatever the run
+      held_out.chunks = {recipe_.data.chunks.front()};
+      validation_.emplace(held_out, words);
+    }
+    check(recipe_.validation.interval == 0 || validation_, "recipe: validation.interval is set, and validation.sources is not");
+  }
+
+  void resume() {
+    const auto newest = newest_training_checkpoint(recipe_.job.output);
+    check(newest.has_value(), recipe_.job.output.string(), " holds no whole checkpoint to resume from");
+    state_ = load_training_checkpoint(*newest, *model_, *optimizer_);
+    last_checkpoint_ = *newest;
+    if (group_->is_main()) {
+      say(concat("resumed from ", newest->string()));
+      if (state_.recipe != recipe_.text) {
+        say("warning: the recipe differs from the one that the checkpoint was written with");
+      }
+    }
+  }
+
+  void open_logs() {
+    std::filesystem::create_directories(recipe_.job.output);
+    std::vector<std::string> columns = {"step"};
+    columns.insert(columns.end(), std::begin(kLossNames), std::end(kLossNames));
+    for (const char* name : {"grad_norm", "lr", "tokens_per_second", "mfu", "memory_gib", "seconds"}) {
+      columns.emplace_back(name);
+    }
+    csv_.emplace(recipe_.job.output / "log.csv", columns);
+    std::vector<std::string> modes = {"step"};
+    modes.insert(modes.end(), recipe_.validation.modes.begin(), recipe_.validation.modes.end());
+    if (validation_) {
+      validation_csv_.emplace(recipe_.job.output / "validation.csv", modes);
+    }
+    if (recipe_.metrics.tensorboard) {
+      events_.emplace(recipe_.job.output / "tensorboard");
+    }
+  }
+
+  /// Rows of the step that begins at `first`, on the CPU.
+  StepBatches read_step(uint64_t first) const {
+    const int64_t n = recipe_.training.global_batch_size / group_->size();
+    const int64_t micro = recipe_.training.micro_batch_size > 0 ? std::min(n, recipe_.training.micro_batch_size) : n;
+    const BatchOptions layout{recipe_.objective.rule, recipe_.objective.weights.sft > 0 || recipe_.objective.distill_unfolds};
+    StepBatches step;
+    for (int64_t begin = 0; begin < n; begin += micro) {
+      std::vector<TrainingRow> rows;
+      for (int64_t i = begin; i < std::min(n, begin + micro); ++i) {
+        rows.push_back(data_->row(first + static_cast<uint64_t>(group_->rank() * n + i)));
+      }
+      step.micro.push_back(make_batch(rows, layout));
+      const BatchCounts counts = count(step.micro.back());
+      step.counts.targets += counts.targets;
+      step.counts.suffix_targets += counts.suffix_targets;
+      step.counts.sequences += counts.sequences;
+      step.counts.raw_tokens += counts.raw_tokens;
+    }
+    return step;
+  }
+
+  void prefetch() {
+    next_ = std::async(std::launch::async, [this, first = state_.next_row] { return read_step(first); });
+  }
+
+  void step() {
+    const StepBatches batches = next_.get();
+    state_.next_row += static_cast<uint64_t>(recipe_.training.global_batch_size);
+    ++state_.step;
+    if (state_.step < recipe_.training.steps) {
+      prefetch();
+    }
+    const bool wants_stop = options_.stop != nullptr && options_.stop->load();
+    const std::vector<double> totals = sum_over(*group_, {batches.counts.targets, batches.counts.suffix_targets,
+                                                          batches.counts.sequences, batches.counts.raw_tokens, wants_stop ? 1.0 : 0.0});
+    const BatchCounts counts{totals[0], totals[1], totals[2], totals[3]};
+    stopped_ = totals[4] > 0;
+    optimizer_->zero_grad();
+    Tensor sums = torch::zeros({std::ssize(kLossNames)}, torch::dtype(torch::kFloat64).device(device_));
+    for (size_t i = 0; i < batches.micro.size(); ++i) {
+      const Batch batch = to_device(batches.micro[i], device_);
+      if (i + 1 == batches.micro.size() && !recipe_.objective.recompute_layers) {
+        reducer_->begin();
+      }
+      const std::vector<Tensor> losses = in_order(objective_->run(batch, counts));
+      for (size_t k = 0; k < losses.size(); ++k) {
+        if (losses[k].defined()) {
+          sums[static_cast<int64_t>(k)].add_(losses[k]);
+        }
+      }
+      flops_ += flops_of(batch, source_->config(), n_weights_, recipe_.data.gists);
+    }
+    reducer_->finish(1.0);
+    const double norm = optimizer_->clip(recipe_.training.max_norm);
+    group_->all_reduce(sums);
+    const Tensor host = sums.cpu();
+    const double* values = host.const_data_ptr<double>();
+    check_loss(values[0], norm);
+    const double lr = recipe_.schedule.at(state_.step);
+    optimizer_->step(lr);
+    raw_tokens_ += counts.raw_tokens;
+    log(values, norm, lr);
+    if (group_->is_main() && options_.on_step) {
+      options_.on_step(state_.step, recipe_.training.steps);
+    }
+  }
+
+  void check_loss(double loss, double norm) {
+    const std::string kept = last_checkpoint_.empty() ? "there is no checkpoint yet" : "the last good checkpoint is " + last_checkpoint_.string();
+    check(std::isfinite(loss) && std::isfinite(norm), "step ", state_.step, ": the loss is ", loss, " and the gradients' norm ", norm,
+          "; training stops, ", kept);
+    const double limit = recipe_.training.max_loss_growth;
+    check(limit <= 0 || state_.step <= 20 || loss <= limit * state_.recent_loss || loss < 1e-3, "step ", state_.step, ": the loss jumped from ",
+          state_.recent_loss, " to ", loss, " (training.max_loss_growth ", limit, "); training stops, ", kept);
+    state_.recent_loss = state_.step == 1 ? loss : 0.9 * state_.recent_loss + 0.1 * loss;
+  }
+
+  void log(const double* losses, double norm, double lr) {
+    if (!group_->is_main() || (state_.step % recipe_.metrics.log_interval != 0 && state_.step != 1 && state_.step != recipe_.training.steps)) {
+      return;
+    }
+    if (device_.is_cuda()) {
+      torch::cuda::synchronize();
+    }
+    const double seconds = seconds_since(last_log_), speed = raw_tokens_ / seconds;
+    const double peak = peak_flops(device_), mfu = peak > 0 ? 100 * flops_ / seconds / peak : std::numeric_limits<double>::quiet_NaN();
+    const uint64_t memory = peak_memory(device_);
+    NamedValues values = {{"step", static_cast<double>(state_.step)}};
+    std::string parts;
+    for (int64_t i = 0; i < std::ssize(kLossNames); ++i) {
+      if (i == 0 || losses[i] != 0) {
+        values.emplace_back(kLossNames[i], losses[i]);
+      }
+      if (i > 0 && losses[i] != 0) {
+        char text[48];
+        std::snprintf(text, sizeof text, " %s: %.4f", kLossNames[i], losses[i]);
+        parts += text;
+      }
+    }
+    const NamedValues rest = {{"grad_norm", norm}, {"lr", lr}, {"tokens_per_second", speed}, {"mfu", mfu},
+                              {"memory_gib", static_cast<double>(memory) / (1 << 30)}, {"seconds", seconds}};
+    values.insert(values.end(), rest.begin(), rest.end());
+    csv_->row(values);
+    if (events_) {
+      events_->scalars(state_.step, {{"loss_metrics/global_avg_loss", losses[0]}, {"grad_norm", norm}, {"lr", lr},
+                                     {"throughput(tps)", speed}, {"memory/max_active(GiB)", static_cast<double>(memory) / (1 << 30)}});
+    }
+    char line[320];
+    std::snprintf(line, sizeof line, "step: %lld  loss: %.4f %s  grad_norm: %.4f  lr: %.3g  memory: %s  tps: %.0f", static_cast<long long>(state_.step),
+                  losses[0], parts.c_str(), norm, lr, format_bytes(memory).c_str(), speed);
+    std::string text = line;
+    if (peak > 0) {
+      std::snprintf(line, sizeof line, "  tflops: %.1f  mfu: %.1f%%", flops_ / seconds / 1e12, mfu);
+      text += line;
+    }
+    say(text);
+    last_log_ = Clock::now();
+    raw_tokens_ = flops_ = 0;
+  }
+
+  /// Perplexity of held-out suffixes in every mode. Processes take rows in turn.
+  void validate() {
+    const auto start = Clock::now();
+    NamedValues values = {{"step", static_cast<double>(state_.step)}}, scalars;
+    std::string line = concat("validation at step ", state_.step, ", perplexity of suffixes:");
+    std::vector<double> sums(recipe_.validation.modes.size() * 2, 0.0);
+    const int64_t block = std::max<int64_t>(1, recipe_.training.micro_batch_size > 0 ? recipe_.training.micro_batch_size : 4);
+    for (int64_t first = group_->rank() * block; first < recipe_.validation.rows; first += group_->size() * block) {
+      std::vector<TrainingRow> rows;
+      for (int64_t i = first; i < std::min(recipe_.validation.rows, first + block); ++i) {
+        rows.push_back(validation_->row(static_cast<uint64_t>(i)));
+      }
+      const Batch batch = to_device(make_batch(rows, {recipe_.objective.rule, true}), device_);
+      for (size_t mode = 0; mode < recipe_.validation.modes.size(); ++mode) {
+        const Tensor result = objective_->evaluate(batch, parse_validation_mode(recipe_.validation.modes[mode], recipe_.objective.rule)).cpu();
+        sums[2 * mode] += result[0].item<double>();
+        sums[2 * mode + 1] += result[1].item<double>();
+      }
+    }
+    sums = sum_over(*group_, sums);
+    for (size_t mode = 0; mode < recipe_.validation.modes.size(); ++mode) {
+      const double perplexity = std::exp(sums[2 * mode] / sums[2 * mode + 1]);
+      values.emplace_back(recipe_.validation.modes[mode], perplexity);
+      scalars.emplace_back("validation_metrics/perplexity/" + recipe_.validation.modes[mode], perplexity);
+      char text[64];
+      std::snprintf(text, sizeof text, " %s %.3f", recipe_.validation.modes[mode].c_str(), perplexity);
+      line += text;
+    }
+    if (group_->is_main()) {
+      say(line);
+      validation_csv_->row(values);
+      if (events_) {
+        events_->scalars(state_.step, scalars);
+      }
+    }
+    last_log_ += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds_since(start)));
+  }
+
+  void save() {
+    const auto start = Clock::now();
+    state_.recipe = recipe_.text;
+    save_training_checkpoint(recipe_.job.output, *source_, *model_, *optimizer_, state_, recipe_.checkpoint.keep, *group_);
+    group_->barrier();
+    if (const auto newest = newest_training_checkpoint(recipe_.job.output)) {
+      last_checkpoint_ = *newest;
+    }
+    if (group_->is_main()) {
+      say(concat("saved ", last_checkpoint_.string()));
+    }
+    last_log_ += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds_since(start)));
+  }
+
+  const Recipe& recipe_;
+  const TrainerOptions& options_;
+  std::shared_ptr<ProcessGroup> group_;
+  torch::Device device_;
+  std::unique_ptr<Checkpoint> source_;
+  std::shared_ptr<CausalLM> model_;
+  std::optional<AdamW> optimizer_;
+  std::optional<GradientReducer> reducer_;
+  std::optional<Objective> objective_;
+  std::optional<TrainingData> data_, validation_;
+  TrainingState state_;
+  std::filesystem::path last_checkpoint_;
+  std::future<StepBatches> next_;
+  std::optional<CsvFile> csv_, validation_csv_;
+  std::optional<EventFile> events_;
+  bool stopped_ = false;
+  double n_weights_ = 0;  // that a token is multiplied with
+  double raw_tokens_ = 0, flops_ = 0;  // since the last line
+  Clock::time_point last_log_;
+};
+
+}  // namespace
+
+torch::Device training_device(const std::string& name) {
+  if (name == "auto") {
+    return torch::cuda::is_available() ? torch::Device(torch::kCUDA) : torch::Device(torch::kCPU);
+  }
+  check(name == "cpu" || name == "cuda", "recipe: model.device '", name, "' is not known; known are auto, cpu, cuda");
+  check(name == "cpu" || torch::cuda::is_available(), "recipe: model.device is cuda, and LibTorch sees no CUDA device");
+  return torch::Device(name);
+}
+
+TrainingResult train(const Recipe& recipe, const TrainerOptions& options, std::shared_ptr<ProcessGroup> group) {
+  Trainer trainer(recipe, options, std::move(group));
+  return trainer.run();
+}
+
+}  // namespace ssa

@@ -1,0 +1,90 @@
+#include "training/training_attention.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "attention/gist_mask_attention.h"
+#include "selection/unfold_mask.h"
+#include "training/route_loss.h"
+
+namespace ssa {
+namespace {
+
+/// Rows of one group, for every sequence.
+AttentionInput rows_of(const AttentionInput& in, int64_t first, int64_t n) {
+  return {in.q.narrow(0, first, n), in.k.narrow(0, first, n), in.v.narrow(0, first, n), in.scale};
+}
+
+/// Plain causal attention of sequences of equal length.
+Tensor attend_fully(const AttentionInput& in, int64_t n_sequences) {
+  const auto heads = [&](const Tensor& x) { return x.unflatten(0, {n_sequences, -1}).transpose(1, 2); };
+  const int64_t group = in.q.size(1) / in.k.size(1);
+  if (in.q.is_cuda() && in.q.scalar_type() == torch::kBFloat16) {
+    const auto result = at::_scaled_dot_product_cudnn_attention(
+        heads(in.q), heads(in.k), heads(in.v), {}, /*compute_log_sumexp=*/true, 0.0, /*is_causal=*/true, false, in.scale);
+    return std::get<0>(result).transpose(1, 2).flatten(0, 1);
+  }
+  const auto shared = [&](const Tensor& x) { return heads(x).repeat_interleave(group, 1); };
+  return torch::scaled_dot_product_attention(heads(in.q), shared(in.k), shared(in.v), {}, 0.0, /*is_causal=*/true, in.scale)
+      .transpose(1, 2)
+      .flatten(0, 1);
+}
+
+/// Prefix under the gist mask, suffix over what it unfolds. One sequence.
+Tensor unfold(const AttentionInput& in, const SequenceGroup& group, const TrainingAttentionOptions& options) {
+  const int64_t prefix = group.layout.prefix_end(), n = group.layout.n_tokens();
+  if (prefix == 0 || prefix == n) {
+    return gist_mask_attention(in.q, in.k, in.v, group.plan, in.scale);
+  }
+  const AttentionInput first = rows_of(in, 0, prefix);
+  const Tensor prefix_out = gist_mask_attention(first.q, first.k, first.v, group.prefix, in.scale);
+  const Tensor q = in.q.narrow(0, prefix, n - prefix);
+  const Tensor k = in.k.transpose(0, 1), v = in.v.transpose(0, 1);  // [n_kv_heads, n, head_dim]
+  const Tensor visible = unfold_mask(q.detach(), k.detach(), group.layout, options.rule, options.selection);
+  const int64_t n_group = q.size(1) / k.size(0);
+  const auto shared = [&](const Tensor& x) { return x.repeat_interleave(n_group, 0).unsqueeze(0); };
+  const Tensor suffix_out = torch::scaled_dot_product_attention(
+      q.transpose(0, 1).unsqueeze(0), shared(k), shared(v), shared(visible), 0.0, /*is_causal=*/false, in.scale);
+  return torch::cat({prefix_out, suffix_out.squeeze(0).transpose(0, 1)});
+}
+
+Tensor unfold_all(const AttentionInput& in, const SequenceGroup& group, const TrainingAttentionOptions& options) {
+  std::vector<Tensor> outputs;
+  for (int64_t i = 0; i < group.n_sequences; ++i) {
+    outputs.push_back(unfold(rows_of(in, i * group.layout.n_tokens(), group.layout.n_tokens()), group, options));
+  }
+  return torch::cat(outputs);
+}
+
+}  // namespace
+
+TrainingAttention::TrainingAttention(const Batch& batch, const TrainingAttentionOptions& options)
+    : batch_(batch), options_(options) {}
+
+Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
+  route_loss_ = Tensor();
+  std::vector<Tensor> outputs;
+  for (const SequenceGroup& group : batch_.groups) {
+    const AttentionInput rows = rows_of(in, group.first_row, group.n_rows());
+    if (options_.mode == TrainingMode::kFull) {
+      outputs.push_back(attend_fully(rows, group.n_sequences));
+    } else if (options_.mode == TrainingMode::kUnfold && layer > 0 && group.prefix) {
+      outputs.push_back(unfold_all(rows, group, options_));
+    } else {
+      outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, group.plan, in.scale));
+    }
+    if (options_.route_queries > 0 && layer > 0 && group.layout.prefix_end() > 0) {
+      const Tensor loss = route_loss(rows, group.layout, group.n_sequences, options_.rule, options_.route_queries);
+      if (loss.defined()) {
+        route_loss_ = route_loss_.defined() ? route_loss_ + loss : loss;
+      }
+    }
+  }
+  return outputs.size() == 1 ? outputs[0] : torch::cat(outputs);
+}
+
+Tensor TrainingAttention::take_route_loss() {
+  return std::exchange(route_loss_, Tensor());
+}
+
+}  // namespace ssa

@@ -1,0 +1,186 @@
+// Methods on tiny random models, against the model itself and the engine's reference.
+#include "evaluation/evaluator.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "engine/gist_attention.h"
+#include "models/factory.h"
+#include "support/expect_error.h"
+#include "support/tiny_model.h"
+
+namespace ssa {
+namespace {
+
+class EvaluatorTest : public ::testing::TestWithParam<ChunkSizes> {
+ protected:
+  EvaluatorTest()
+      : golden_(open_golden_model("llama-gqa3-tied-llama3")),
+        model_(load_model(*golden_.checkpoint, {.dtype = torch::kFloat64})),
+        tokenizer_(Tokenizer::from_file(std::filesystem::path(SSA_GOLDEN_DIR) / "tokenizer" /
+                                        "smollm2.json")) {
+    settings_.chunk = GetParam();
+    settings_.token_ids = {90, 91, 92};
+    settings_.word_aware = false;
+    prompt_.id = "1";
+    prompt_.pieces = {ids(11, 1), ids(83, 2)};
+    prompt_.suffix = ids(7, 3);
+    prompt_.answer = ids(4, 5);
+    prompt_.answers = {"x"};
+    prompt_.evidence = {{20, 30}};
+  }
+
+  static std::vector<int64_t> ids(int64_t n, int64_t salt) {
+    std::vector<int64_t> ids;
+    for (int64_t i = 0; i < n; ++i) {
+      ids.push_back((i * i * 7 + i * 13 + salt) % 89);
+    }
+    return ids;
+  }
+
+  std::vector<MethodOutcome> run(const std::vector<std::string>& methods, bool has_gists = true) {
+    Evaluator evaluator({*model_, tokenizer_, settings_, nullptr, has_gists},
+                        parse_methods(methods, {settings_.chunk, has_gists}),
+                        {.piece = 20, .predict = 3});
+    return evaluator.run(prompt_, {});
+  }
+
+  /// Mean negative log-likelihood of the answer's tokens, which stand at the end of a sequence that
+  /// lacks the last one: hidden states of all its tokens.
+  double answer_nll(const Tensor& hidden) const {
+    const auto n = static_cast<int64_t>(prompt_.answer.size());
+    const Tensor rows = model_->logits(hidden.slice(0, hidden.size(0) - n)).log_softmax(1);
+    double sum = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      sum -= rows[i][prompt_.answer[static_cast<size_t>(i)]].item<double>();
+    }
+    return sum / static_cast<double>(n);
+  }
+
+  /// Question and answer, without its last token.
+  std::vector<int64_t> fed_suffix() const {
+    std::vector<int64_t> fed = prompt_.suffix;
+    fed.insert(fed.end(), prompt_.answer.begin(), prompt_.answer.end() - 1);
+    return fed;
+  }
+
+  /// The engine's reference, answer tokens fed one by one.
+  double reference_nll(const GistAttentionOptions& options) const {
+    GistLayout layout = lay_pieces(prompt_.pieces, settings_, {});
+    layout.append_raw(prompt_.suffix);
+    KvCache cache(model_->config(), torch::kFloat64, torch::kCPU, 16);
+    Sequence sequence(*model_, std::make_unique<GistAttention>(std::move(cache), layout, options));
+    std::vector<Tensor> rows;
+    const auto collect = [&](int64_t, const Tensor& hidden) { rows.push_back(hidden.clone()); };
+    sequence.advance(layout.ids(), layout.positions(), 1000, collect);
+    const auto positions = consecutive_positions(layout.n_raw(), 3);
+    sequence.advance(std::span(prompt_.answer).first(3), positions, 1, collect);
+    const torch::InferenceMode inference;
+    return answer_nll(torch::cat(rows));
+  }
+
+  GoldenModel golden_;
+  std::shared_ptr<CausalLM> model_;
+  Tokenizer tokenizer_;
+  GistSettings settings_;
+  EvalPrompt prompt_;
+};
+
+TEST_P(EvaluatorTest, FullIsThePlainModel) {
+  std::vector<int64_t> all;
+  for (const auto& piece : prompt_.pieces) {
+    all.insert(all.end(), piece.begin(), piece.end());
+  }
+  const std::vector<int64_t> fed = fed_suffix();
+  all.insert(all.end(), fed.begin(), fed.end());
+  KvCache cache(model_->config(), torch::kFloat64, torch::kCPU, 16);
+  FullAttention attention(std::move(cache));
+  const torch::InferenceMode inference;
+  const auto n = static_cast<int64_t>(all.size());
+  const Tensor hidden = model_->forward(torch::tensor(all), torch::arange(n), attention);
+  const MethodOutcome full = run({"full"})[0];
+  EXPECT_NEAR(full.nll, answer_nll(hidden), 1e-9);
+  EXPECT_EQ(full.n_scored, 4);
+  EXPECT_EQ(full.prefix_tokens, 94);
+  EXPECT_NEAR(full.attended[1], 94 + 11 / 2.0, 1e-9);  // 10 suffix tokens see 1 to 10 of them
+  EXPECT_EQ(full.evidence_recall, std::vector<double>(full.attended.size(), 1.0));
+}
+
+TEST_P(EvaluatorTest, UnfoldsAsTheEngineDoes) {
+  const auto outcomes = run({"gists", "ssa", "ssa:3"});
+  EXPECT_NEAR(outcomes[0].nll, reference_nll({.unfold = false}), 1e-9);
+  GistAttentionOptions options;
+  EXPECT_NEAR(outcomes[1].nll, reference_nll(options), 1e-9);
+  options.selection.ratio = 3;
+  EXPECT_NEAR(outcomes[2].nll, reference_nll(options), 1e-9);
+  EXPECT_NE(outcomes[1].nll, outcomes[2].nll);
+  for (const MethodOutcome& outcome : outcomes) {
+    ASSERT_EQ(outcome.evidence_recall.size(), outcome.attended.size());
+    EXPECT_LE(outcome.evidence_recall[1], 1.0);
+  }
+}
+
+/// Whatever runs beside it, and however often a prefix is gone on from.
+TEST_P(EvaluatorTest, MethodsDoNotDisturbEachOther) {
+  const auto together = run({"h2o:4", "ssa:4", "full", "streaming:4", "gists", "alone"});
+  const char* names[] = {"full", "gists", "ssa:4", "alone"};
+  const size_t places[] = {2, 4, 1, 5};
+  for (size_t i = 0; i < 4; ++i) {
+    const MethodOutcome alone = run({names[i]})[0];
+    EXPECT_NEAR(alone.nll, together[places[i]].nll, 1e-9) << names[i];
+    EXPECT_EQ(alone.answer, together[places[i]].answer) << names[i];
+  }
+}
+
+/// Equal mean keys attended as unfolding by gists, in every layer that chooses.
+TEST_P(EvaluatorTest, BudgetsAreEqual) {
+  const std::vector<std::string> methods = {"ssa:2",
+                                            "ssa:mean:2",
+                                            "ssa:quest:2",
+                                            "ssa:random:2",
+                                            "ssa:recent:2",
+                                            "mean:2",
+                                            "quest:2",
+                                            "recent:2",
+                                            "random:2",
+                                            "streaming:2",
+                                            "h2o:2"};
+  const auto outcomes = run(methods);
+  const double chunk = static_cast<double>(GetParam()[0]) + 1;
+  for (size_t i = 1; i < methods.size(); ++i) {
+    EXPECT_EQ(outcomes[i].budget, "run");
+    // Fixed sets are whole keys; chunks come whole, a head at a time, for each of ten queries.
+    const double tolerance = methods[i] == "streaming:2" || methods[i] == "h2o:2" ? 0.51 : chunk;
+    for (size_t layer = 1; layer < outcomes[i].attended.size(); ++layer) {
+      EXPECT_NEAR(outcomes[i].attended[layer], outcomes[0].attended[layer], tolerance)
+          << methods[i] << " layer " << layer;
+    }
+  }
+}
+
+TEST_P(EvaluatorTest, WorksWithoutGists) {
+  const auto outcomes = run({"full", "mean:2", "streaming:2", "h2o:2"}, false);
+  for (size_t i = 1; i < outcomes.size(); ++i) {
+    EXPECT_EQ(outcomes[i].budget, "rule");
+    EXPECT_LT(outcomes[i].attended[1], outcomes[0].attended[1]);
+    EXPECT_TRUE(std::isfinite(outcomes[i].nll));
+  }
+  // A budget for everything is full attention.
+  const auto all = run({"full", "mean:1", "streaming:1", "h2o:1"}, false);
+  for (const MethodOutcome& outcome : all) {
+    EXPECT_NEAR(outcome.nll, all[0].nll, 1e-9);
+    EXPECT_EQ(outcome.answer, all[0].answer);
+  }
+}
+
+TEST_P(EvaluatorTest, SaysWhatIsTooLong) {
+  prompt_.where = "items.jsonl line 7";
+  prompt_.pieces = {ids(model_->config().max_position_embeddings, 1)};
+  expect_error([&] { run({"full"}); }, "items.jsonl line 7");
+}
+
+INSTANTIATE_TEST_SUITE_P(Chunks, EvaluatorTest, ::testing::Values(ChunkSizes{4}, ChunkSizes{3, 2}));
+
+}  // namespace
+}  // namespace ssa
