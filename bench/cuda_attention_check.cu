@@ -7,9 +7,9 @@
 ///   ./cuda_attention_check --time     times only
 ///
 /// Inputs are random; outputs are filled with NaN first. The reference is a warp a row, in f32,
-/// without tiles. A line's figures: ||a - b|| / ||b|| over everything, and the worst row's ||a -
-/// b|| over its own norm plus the median row's, so that a few large rows (sinks) cannot hide the
-/// others.
+/// without tiles. A line's figures are the relative error over everything, and the worst row's:
+/// its error over its own norm plus the median row's, so that a few large rows (sinks) cannot hide
+/// the others.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "ranks.h"
 
 namespace ssa {
 namespace {
@@ -22,7 +23,7 @@ class Launcher : public testing::Test {
     folder_ = fs::temp_directory_path() / concat("ssa_launcher_", getpid());
     fs::create_directories(folder_);
   }
-  void TearDown() override { fs::remove_all(folder_); }
+  void TearDown() override { remove_folder(folder_); }
 
   int run(int processes, const std::string& script) {
     LaunchOptions options;

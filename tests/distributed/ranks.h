@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -50,6 +51,15 @@ inline bool runs_as_rank(std::initializer_list<int> sizes) {
     EXPECT_EQ(launch_processes(options), 0) << size << " processes: " << reports;
   }
   return false;
+}
+
+/// Removes a folder of files. Not by remove_all: libtorch.so of 2.11 with CUDA brings one of its
+/// own, which crashes.
+inline void remove_folder(const std::filesystem::path& folder) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::filesystem::remove(entry.path());
+  }
+  std::filesystem::remove(folder);
 }
 
 }  // namespace ssa

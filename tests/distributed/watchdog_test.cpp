@@ -68,7 +68,7 @@ Outcome run_ranks(milliseconds grace = std::chrono::seconds(30)) {
     message << std::ifstream(message_path(rank)).rdbuf();
     out.messages.push_back(message.str());
   }
-  std::filesystem::remove_all(folder);
+  remove_folder(folder);
   return out;
 }
 

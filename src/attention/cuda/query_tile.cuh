@@ -29,6 +29,7 @@ constexpr int kGroup = 4;       ///< Steps that share one round of online softma
 constexpr int kResident = 128;  ///< Keys in shared memory, beside the sinks.
 constexpr int kKeyRows = kMaxSinks + kResident;
 constexpr int kQueryThreads = 32 * kTile / kBlock;
+constexpr int kMaxSequences = 65535;  ///< What a grid's second dimension holds.
 
 // Where a block stands.
 
@@ -282,9 +283,10 @@ __device__ __forceinline__ void prefetch_rows(const HeadRows& rows,
 // Launches.
 
 inline bool valid(const WindowShape& s) {
-  return s.tokens > 0 && s.sequences > 0 && s.kv_heads > 0 && s.query_heads > 0 &&
-         s.query_heads % s.kv_heads == 0 && (s.head_dim == 64 || s.head_dim == 128) &&
-         s.sinks >= 0 && s.sinks <= kMaxSinks && s.begin != nullptr && s.offsets != nullptr &&
+  return s.tokens > 0 && s.sequences > 0 && s.sequences <= kMaxSequences && s.kv_heads > 0 &&
+         s.query_heads > 0 && s.query_heads % s.kv_heads == 0 &&
+         (s.head_dim == 64 || s.head_dim == 128) && s.sinks >= 0 && s.sinks <= kMaxSinks &&
+         s.begin != nullptr && s.offsets != nullptr &&
          int64_t{tile_slots(s.tokens, s.sequences)} * s.kv_heads <= INT_MAX;
 }
 
