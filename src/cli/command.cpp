@@ -30,7 +30,11 @@ std::string describe_unknown_flag(const CLI::App& app, const std::string& flag) 
   }
   const std::string given = flag.substr(0, flag.find('='));
   const std::string near = nearest_match(given, known);
-  const std::string where = app.get_parent() != nullptr ? "ssa " + app.get_name() : "ssa";
+  std::string where = app.get_name();
+  for (const CLI::App* parent = app.get_parent(); parent != nullptr;
+       parent = parent->get_parent()) {
+    where = parent->get_name() + " " + where;
+  }
   const std::string what = given.starts_with("-") ? "a flag" : "an argument";
   return given + " is not " + what + " of '" + where + "'" +
          (near.empty() ? "; see --help" : "; did you mean " + near + "?");

@@ -37,10 +37,10 @@ int report(const std::string& message, int code) {
   return code;
 }
 
-/// The subcommand that was named, else the root.
+/// The subcommand that was named, the innermost of nested ones; else the root.
 CLI::App& chosen(CLI::App& root) {
   const auto subcommands = root.get_subcommands();
-  return subcommands.empty() ? root : *subcommands.front();
+  return subcommands.empty() ? root : chosen(*subcommands.front());
 }
 
 /// Throws UsageError for a first word that is no subcommand: CLI11 would only ask for one.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/remove_folder.h"
 #include "base/interrupt.h"
 
 namespace ssa {
@@ -47,8 +48,7 @@ DatasetWriter::Folder::Folder(const fs::path& target)
 
 DatasetWriter::Folder::~Folder() {
   if (!committed_) {
-    std::error_code ignored;
-    fs::remove_all(temporary_, ignored);
+    remove_folder(temporary_);
     keep_on_interrupt(temporary_);
   }
 }

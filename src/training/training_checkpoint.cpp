@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/remove_folder.h"
 #include "base/file.h"
 #include "checkpoint/atomic_folder.h"
 #include "checkpoint/hf_save.h"
@@ -161,17 +162,17 @@ void save_training_checkpoint(const std::filesystem::path& output,
   std::filesystem::create_directories(output);
   // Built inside a hidden folder and renamed, so that what has the final name is whole.
   const std::filesystem::path building = output / (".building-" + step_name(state.step));
-  std::filesystem::remove_all(building);
+  remove_folder(building);
   save_hf_checkpoint(*trained_checkpoint(source, model, model.dtype()), building);
   write_state(building, model, state, moments, optimizer.steps());
-  std::filesystem::remove_all(target);
+  remove_folder(target);
   std::filesystem::rename(building, target);
   std::vector<std::filesystem::path> all = list_checkpoints(output);
   for (size_t i = 0; keep > 0 && i + static_cast<size_t>(keep) < all.size(); ++i) {
     // A folder that is being removed must not look whole.
     const std::filesystem::path dying = output / (".removing-" + all[i].filename().string());
     std::filesystem::rename(all[i], dying);
-    std::filesystem::remove_all(dying);
+    remove_folder(dying);
   }
 }
 
