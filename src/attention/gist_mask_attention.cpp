@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "attention/partial_attention.h"
+#include "attention/window_part.h"
 
 namespace ssa {
 namespace {
@@ -60,7 +61,12 @@ Tensor put_keys(const Tensor& keys, const Shape& shape, torch::ScalarType dtype)
 
 /// 0 where visible, -infinity elsewhere.
 Tensor bias_of(const Tensor& visible, torch::ScalarType dtype) {
-  return torch::zeros(visible.sizes(), torch::dtype(dtype).device(visible.device()))
+  constexpr int64_t kUnit = 8;  // rows of a bias start where kernels can load it
+  std::vector<int64_t> shape = visible.sizes().vec();
+  const int64_t n_columns = shape.back();
+  shape.back() = (n_columns + kUnit - 1) / kUnit * kUnit;
+  return torch::zeros(shape, torch::dtype(dtype).device(visible.device()))
+      .slice(-1, 0, n_columns)
       .masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity());
 }
 
@@ -140,6 +146,10 @@ class Parts {
   // Suffix rows: the heads of a group are heads.
   PartialInput rect(const Tensor& q) const {
     return input(q.transpose(1, 2), plan_.rect_keys, 1, Tensor());
+  }
+  /// Without what their windows hold.
+  PartialInput suffix_bank(const Tensor& q) const {
+    return input(q.transpose(1, 2), plan_.suffix_bank_keys, 1, Tensor());
   }
   PartialInput own(const Tensor& q) const {
     return {q.transpose(1, 2), suffix(k_), suffix(v_), Tensor(), true, scale_};
@@ -231,6 +241,23 @@ struct KeyGradients {
   }
 };
 
+/// Gradient of the queries of rows [far_begin, prefix_end) through the bank.
+Tensor far_backward(const Parts& parts, const GistMaskPlan& plan, const Rows& rows, const Tensor& d_out, KeyGradients& keys) {
+  const PartialGradients far = partial_attention_backward(
+      parts.far(rows.q), {parts.as_slots(rows.out), parts.as_slots(rows.lse)}, parts.as_slots(d_out));
+  keys.add(plan.far_keys, far);
+  Tensor d_far = parts.from_slots(far.q);
+  if (parts.has_overflow()) {
+    const PartialGradients overflow =
+        partial_attention_backward(parts.overflow(rows.q),
+                                   {parts.as_overflow(rows.out), parts.as_overflow(rows.lse)},
+                                   parts.as_overflow(d_out));
+    keys.add(plan.far_keys, overflow);
+    parts.put_overflow(d_far, overflow.q);
+  }
+  return d_far;
+}
+
 /// Gradient of the prefix rows' queries.
 Tensor prefix_backward(const Parts& parts,
                        const GistMaskPlan& plan,
@@ -244,20 +271,7 @@ Tensor prefix_backward(const Parts& parts,
   keys.add_windows(plan, near);
   Tensor d_q = parts.from_blocks(near.q);
   if (plan.n_slots > 0) {
-    const PartialGradients far =
-        partial_attention_backward(parts.far(rows.q),
-                                   {parts.as_slots(rows.out), parts.as_slots(rows.lse)},
-                                   parts.as_slots(d_out));
-    keys.add(plan.far_keys, far);
-    Tensor d_far = parts.from_slots(far.q);
-    if (parts.has_overflow()) {
-      const PartialGradients overflow =
-          partial_attention_backward(parts.overflow(rows.q),
-                                     {parts.as_overflow(rows.out), parts.as_overflow(rows.lse)},
-                                     parts.as_overflow(d_out));
-      keys.add(plan.far_keys, overflow);
-      parts.put_overflow(d_far, overflow.q);
-    }
+    const Tensor d_far = far_backward(parts, plan, rows, d_out, keys);
     d_q = d_q.contiguous();
     d_q.narrow(1, plan.far_begin, d_far.size(1)).add_(d_far);
   }
@@ -283,6 +297,85 @@ Tensor suffix_backward(const Parts& parts,
   return d_q;
 }
 
+/// One level on CUDA: the bank as in the other way, and then all that is near, prefix and suffix, in one kernel that merges
+/// as it goes.
+class WindowedParts {
+ public:
+  WindowedParts(const Parts& parts, const GistMaskPlan& plan, const Shape& shape, const WindowTensors& in)
+      : parts_(parts), plan_(plan), shape_(shape), in_(in) {}
+
+  /// [n, n_heads, head_dim], and log-sum-exps [n, n_heads].
+  std::pair<Tensor, Tensor> forward() const {
+    const Tensor out = torch::empty_like(in_.q);
+    const Tensor lse = torch::full({in_.q.size(0), in_.q.size(1)}, -std::numeric_limits<float>::infinity(),
+                                   in_.q.options().dtype(torch::kFloat32));
+    if (plan_.n_slots > 0) {
+      const Tensor q = prefix_rows(in_.q);
+      const PartialOutput far = partial_attention(parts_.far(q));
+      Tensor far_out = parts_.from_slots(far.out), far_lse = parts_.from_slots(far.lse);
+      if (parts_.has_overflow()) {
+        const PartialOutput overflow = partial_attention(parts_.overflow(q));
+        parts_.put_overflow(far_out, overflow.out);
+        parts_.put_overflow(far_lse, overflow.lse);
+      }
+      put_rows(out, shape_, plan_.far_begin, plan_.prefix_end, far_out);
+      put_lse(lse, plan_.far_begin, plan_.prefix_end, far_lse);
+    }
+    if (has_suffix_bank()) {
+      const PartialOutput bank = partial_attention(parts_.suffix_bank(suffix_rows(in_.q)));
+      put_rows(out, shape_, plan_.prefix_end, plan_.n_tokens, bank.out.transpose(1, 2));
+      put_lse(lse, plan_.prefix_end, plan_.n_tokens, bank.lse.transpose(1, 2));
+    }
+    attend_windows(in_, plan_, out, lse);
+    return {out, lse};
+  }
+
+  /// Gradients of q, k and v.
+  variable_list backward(const Tensor& out, const Tensor& lse, const Tensor& d_out) const {
+    const Tensor d_q = torch::zeros_like(in_.q);
+    KeyGradients keys(shape_, in_.k);
+    if (plan_.n_slots > 0) {
+      const Rows rows{prefix_rows(in_.q), prefix_rows(out), take_lse(lse, 0, plan_.prefix_end, plan_.n_near_rows())};
+      const Tensor d_far = far_backward(parts_, plan_, rows, prefix_rows(d_out), keys);
+      put_rows(d_q, shape_, plan_.far_begin, plan_.prefix_end, d_far);
+    }
+    if (has_suffix_bank()) {
+      const PartialGradients bank = partial_attention_backward(
+          parts_.suffix_bank(suffix_rows(in_.q)),
+          {suffix_rows(out).transpose(1, 2), take_lse(lse, plan_.prefix_end, plan_.n_tokens, plan_.n_suffix()).transpose(1, 2)},
+          suffix_rows(d_out).transpose(1, 2));
+      keys.add(plan_.suffix_bank_keys, bank);
+      put_rows(d_q, shape_, plan_.prefix_end, plan_.n_tokens, bank.q.transpose(1, 2));
+    }
+    const WindowGradients near = windows_backward(in_, plan_, out, lse, d_out, d_q);
+    const auto whole = [&](const Tensor& bank, const Tensor& windows) {
+      return (put_keys(bank, shape_, torch::kFloat32) + windows).to(torch::kBFloat16);
+    };
+    return {d_q, whole(keys.k, near.k), whole(keys.v, near.v)};
+  }
+
+ private:
+  bool has_suffix_bank() const { return plan_.suffix_bank_keys.numel() > 0; }
+  Tensor prefix_rows(const Tensor& x) const { return take_rows(x, shape_, 0, plan_.prefix_end, plan_.n_near_rows()); }
+  Tensor suffix_rows(const Tensor& x) const {
+    return take_rows(x, shape_, plan_.prefix_end, plan_.n_tokens, plan_.n_suffix());
+  }
+  Tensor lse_view(const Tensor& lse) const {
+    return lse.view({shape_.n_sequences, shape_.n_tokens, shape_.n_kv_heads, shape_.group}).transpose(1, 2);
+  }
+  void put_lse(const Tensor& lse, int64_t begin, int64_t end, const Tensor& rows) const {
+    lse_view(lse).slice(2, begin, end).copy_(rows.unflatten(0, {shape_.n_sequences, shape_.n_kv_heads}));
+  }
+  Tensor take_lse(const Tensor& lse, int64_t begin, int64_t end, int64_t n_rows) const {
+    return torch::constant_pad_nd(lse_view(lse).slice(2, begin, end), {0, 0, 0, n_rows - (end - begin)}).flatten(0, 1);
+  }
+
+  const Parts& parts_;
+  const GistMaskPlan& plan_;
+  const Shape& shape_;
+  const WindowTensors& in_;
+};
+
 class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
  public:
   static Tensor forward(AutogradContext* context,
@@ -293,6 +386,12 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
                         double scale) {
     const Shape shape = shape_of(q, k, *plan);
     const Parts parts(*plan, shape, take_keys(k, shape), take_keys(v, shape), scale);
+    if (serves_windows(q, *plan)) {
+      const WindowTensors in{q, k, v, scale};
+      const auto [whole, lse] = WindowedParts(parts, *plan, shape, in).forward();
+      save(context, {q, k, v, whole, lse, Tensor()}, plan, scale);
+      return whole;
+    }
     Tensor out = torch::empty_like(q, torch::MemoryFormat::Contiguous), prefix_lse, suffix_lse;
     if (plan->prefix_end > 0) {
       const Rows rows = attend_prefix(
@@ -306,9 +405,7 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
       put_rows(out, shape, plan->prefix_end, plan->n_tokens, rows.out);
       suffix_lse = rows.lse;
     }
-    context->save_for_backward({q, k, v, out, prefix_lse, suffix_lse});
-    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
-    context->saved_data["scale"] = scale;
+    save(context, {q, k, v, out, prefix_lse, suffix_lse}, plan, scale);
     return out;
   }
 
@@ -323,6 +420,12 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
                       take_keys(k, shape),
                       take_keys(v, shape),
                       context->saved_data["scale"].toDouble());
+    if (serves_windows(q, *plan)) {
+      const WindowTensors in{q, k, v, context->saved_data["scale"].toDouble()};
+      variable_list inputs = WindowedParts(parts, *plan, shape, in).backward(out, saved[4], gradients[0].contiguous());
+      inputs.resize(5);
+      return inputs;
+    }
     KeyGradients keys(shape, k);
     const Tensor d_q = torch::empty_like(q, torch::MemoryFormat::Contiguous);
     const Tensor d_out = gradients[0].contiguous();
@@ -351,6 +454,13 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
             put_keys(keys.v, shape, v.scalar_type()),
             Tensor(),
             Tensor()};
+  }
+
+ private:
+  static void save(AutogradContext* context, variable_list tensors, const GistMaskPlanPtr& plan, double scale) {
+    context->save_for_backward(std::move(tensors));
+    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
+    context->saved_data["scale"] = scale;
   }
 };
 

@@ -54,11 +54,7 @@ class MaskParts {
       }
     };
     if (top_ == 0) {
-      const int64_t begin =
-          far_gists.empty() && layout_.chunk_of(0, t) <= lag_
-              ? 0
-              : layout_.gists(0)[static_cast<size_t>(layout_.chunk_of(0, t) - lag_ - 1)] + 1;
-      for (int64_t index = std::max(begin, sink_end_); index <= t; ++index) {
+      for (int64_t index = std::max(window_begin(t), sink_end_); index <= t; ++index) {
         fn(index);
       }
       return;
@@ -75,6 +71,12 @@ class MaskParts {
         }
       }
     }
+  }
+
+  /// One level: where the window of row t begins.
+  int64_t window_begin(int64_t t) const {
+    const int64_t chunk = layout_.chunk_of(0, t) - lag_;
+    return chunk <= 0 ? 0 : layout_.gists(0)[static_cast<size_t>(chunk - 1)] + 1;
   }
 
   /// The first of them, t itself at the latest.
@@ -225,6 +227,24 @@ void plan_far(GistMaskPlan& plan, const GistLayout& layout, const MaskParts& par
   plan_overflow(plan, overflow_rows, overflow_slots);
 }
 
+/// One level: windows of all rows.
+void plan_windows(GistMaskPlan& plan, const GistLayout& layout, const MaskParts& parts) {
+  plan.window_begin = torch::zeros({plan.n_tokens}, torch::kInt32);
+  auto* begin = plan.window_begin.mutable_data_ptr<int32_t>();
+  for (int64_t t = 0; t < plan.n_tokens; ++t) {
+    begin[t] = static_cast<int32_t>(parts.window_begin(t));
+  }
+  std::vector<int64_t> bank;
+  if (plan.n_suffix() > 0) {
+    for (const int64_t gist : layout.gists(0)) {
+      if (gist >= parts.sinks() && gist < begin[plan.prefix_end]) {
+        bank.push_back(gist);
+      }
+    }
+  }
+  plan.suffix_bank_keys = to_tensor(bank);
+}
+
 void plan_suffix(GistMaskPlan& plan, const GistLayout& layout, const MaskRule& rule) {
   std::vector<int64_t> keys;
   if (plan.n_suffix() > 0 && plan.prefix_end > 0) {
@@ -247,6 +267,9 @@ GistMaskPlanPtr plan_gist_mask(const GistLayout& layout, const MaskRule& rule) {
     const MaskParts parts(layout, rule);
     plan_near(*plan, parts);
     plan_far(*plan, layout, parts);
+    if (layout.n_levels() == 1) {
+      plan_windows(*plan, layout, parts);
+    }
   }
   plan_suffix(*plan, layout, rule);
   return plan;
@@ -260,6 +283,8 @@ GistMaskPlanPtr to_device(const GistMaskPlan& plan, torch::Device device) {
                          &moved->far_keys,
                          &moved->slot_of_row,
                          &moved->row_in_slot,
+                         &moved->window_begin,
+                         &moved->suffix_bank_keys,
                          &moved->overflow_rows,
                          &moved->overflow_visible,
                          &moved->rect_keys}) {

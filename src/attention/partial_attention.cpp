@@ -2,6 +2,10 @@
 
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention_backward.h>
+#include <ATen/ops/_scaled_dot_product_efficient_attention.h>
+#include <ATen/ops/_scaled_dot_product_efficient_attention_backward.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_backward.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 
@@ -25,8 +29,98 @@ Tensor sum_heads(const Tensor& gradient, int64_t n_kv_heads) {
   return gradient.size(1) == n_kv_heads ? gradient : gradient.sum(1, /*keepdim=*/true);
 }
 
-bool has_cudnn(const Tensor& q) {
-  return q.is_cuda() && (q.scalar_type() == torch::kBFloat16 || q.scalar_type() == torch::kFloat16);
+bool is_half(const Tensor& q) {
+  return q.scalar_type() == torch::kBFloat16 || q.scalar_type() == torch::kFloat16;
+}
+
+enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
+
+/// cuDNN is the fastest for long problems, but takes tens of milliseconds to prepare for every shape that it has not seen;
+/// training sees new shapes all the time.
+Backend choose_backend(const PartialInput& in) {
+  constexpr int64_t kLong = 1536;
+  if (in.q.is_cpu()) {
+    return Backend::kCpu;
+  }
+  if (!in.q.is_cuda() || in.q.scalar_type() == torch::kFloat64) {
+    return Backend::kPlain;
+  }
+  if (!is_half(in.q) || in.bias.defined()) {
+    return Backend::kEfficient;
+  }
+  return in.q.size(2) >= kLong && in.k.size(2) >= kLong ? Backend::kCudnn : Backend::kFlash;
+}
+
+/// What attention without dropout needs no random state for.
+Tensor no_random_state(const Tensor& q) {
+  return torch::zeros({2}, torch::dtype(torch::kUInt64).device(q.device()));
+}
+
+// LibTorch's flash attention: bf16 and f16 on CUDA, without bias. One key/value head may serve all heads.
+
+PartialOutput flash_forward(const PartialInput& in) {
+  const auto result = at::_scaled_dot_product_flash_attention(
+      in.q, in.k, in.v, /*dropout_p=*/0.0, in.is_causal, /*return_debug_mask=*/false, in.scale);
+  return {std::get<0>(result), std::get<1>(result)};
+}
+
+PartialGradients flash_backward(const PartialInput& in, const PartialOutput& merged, const Tensor& d_out) {
+  const Tensor state = no_random_state(in.q);
+  auto [d_q, d_k, d_v] = at::_scaled_dot_product_flash_attention_backward(d_out,
+                                                                         in.q,
+                                                                         in.k,
+                                                                         in.v,
+                                                                         merged.out,
+                                                                         merged.lse.contiguous(),
+                                                                         /*cum_seq_q=*/Tensor(),
+                                                                         /*cum_seq_k=*/Tensor(),
+                                                                         in.q.size(2),
+                                                                         in.k.size(2),
+                                                                         /*dropout_p=*/0.0,
+                                                                         in.is_causal,
+                                                                         state,
+                                                                         Tensor(state),
+                                                                         in.scale);
+  return {d_q, d_k, d_v};
+}
+
+// LibTorch's memory-efficient attention: float32 too, and with bias. Its rows of lse are padded.
+
+constexpr int64_t kLseUnit = 32;
+
+PartialOutput efficient_forward(const PartialInput& in) {
+  const int64_t n_heads = in.q.size(1);
+  const auto result = at::_scaled_dot_product_efficient_attention(in.q,
+                                                                  for_all_heads(in.k, n_heads),
+                                                                  for_all_heads(in.v, n_heads),
+                                                                  if_defined(in.bias),
+                                                                  /*compute_log_sumexp=*/true,
+                                                                  /*dropout_p=*/0.0,
+                                                                  in.is_causal,
+                                                                  in.scale);
+  return {std::get<0>(result), std::get<1>(result).slice(2, 0, in.q.size(2))};
+}
+
+PartialGradients efficient_backward(const PartialInput& in, const PartialOutput& merged, const Tensor& d_out) {
+  const int64_t n_heads = in.q.size(1), n_kv_heads = in.k.size(1), n_rows = in.q.size(2);
+  const int64_t padding = (n_rows + kLseUnit - 1) / kLseUnit * kLseUnit - n_rows;
+  const Tensor lse = torch::constant_pad_nd(merged.lse, {0, padding}, std::numeric_limits<float>::infinity()).contiguous();
+  const Tensor state = torch::zeros({}, torch::kInt64);
+  const auto [d_q, d_k, d_v, d_bias] =
+      at::_scaled_dot_product_efficient_attention_backward(d_out,
+                                                           in.q,
+                                                           for_all_heads(in.k, n_heads),
+                                                           for_all_heads(in.v, n_heads),
+                                                           in.bias,
+                                                           merged.out,
+                                                           lse,
+                                                           state,
+                                                           state,
+                                                           /*dropout_p=*/0.0,
+                                                           {true, true, true, false},
+                                                           in.is_causal,
+                                                           in.scale);
+  return {d_q, sum_heads(d_k, n_kv_heads), sum_heads(d_v, n_kv_heads)};
 }
 
 // cuDNN: bf16 and f16 on CUDA. It takes any strides, and one key/value head for all heads.
@@ -102,7 +196,7 @@ PartialGradients cpu_backward(const PartialInput& in,
   return {d_q, sum_heads(d_k, n_kv_heads), sum_heads(d_v, n_kv_heads)};
 }
 
-// Plain products: the reference, and float32 and float64 on CUDA. Holds all scores.
+// Plain products: the reference, and float64 on CUDA. Holds all scores.
 
 Tensor scores_of(const PartialInput& in) {
   Tensor scores = torch::matmul(in.q, in.k.transpose(-1, -2)).mul_(in.scale);
@@ -145,15 +239,37 @@ PartialOutput partial_attention(const PartialInput& in) {
               in.k.sizes(),
               ", v ",
               in.v.sizes());
-  return has_cudnn(in.q) ? cudnn_forward(in) : in.q.is_cpu() ? cpu_forward(in) : plain_forward(in);
+  switch (choose_backend(in)) {
+    case Backend::kCudnn:
+      return cudnn_forward(in);
+    case Backend::kFlash:
+      return flash_forward(in);
+    case Backend::kEfficient:
+      return efficient_forward(in);
+    case Backend::kCpu:
+      return cpu_forward(in);
+    case Backend::kPlain:
+      break;
+  }
+  return plain_forward(in);
 }
 
 PartialGradients partial_attention_backward(const PartialInput& in,
                                             const PartialOutput& merged,
                                             const Tensor& d_out) {
-  return has_cudnn(in.q) ? cudnn_backward(in, merged, d_out)
-         : in.q.is_cpu() ? cpu_backward(in, merged, d_out)
-                         : plain_backward(in, merged, d_out);
+  switch (choose_backend(in)) {
+    case Backend::kCudnn:
+      return cudnn_backward(in, merged, d_out);
+    case Backend::kFlash:
+      return flash_backward(in, merged, d_out);
+    case Backend::kEfficient:
+      return efficient_backward(in, merged, d_out);
+    case Backend::kCpu:
+      return cpu_backward(in, merged, d_out);
+    case Backend::kPlain:
+      break;
+  }
+  return plain_backward(in, merged, d_out);
 }
 
 }  // namespace ssa
