@@ -1,6 +1,7 @@
 #include "nn/row_ops.h"
 
 #include "nn/cpu/row_kernels.h"
+#include "nn/cuda_row_ops.h"
 #include "nn/number_type.h"
 
 namespace ssa {
@@ -55,6 +56,9 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
 }
 
 Tensor silu_times(const Tensor& gate, const Tensor& up) {
+  if (serves_rows(gate) && serves_rows(up)) {
+    return cuda_silu_times(gate, up);
+  }
   if (!takes_own_loops(gate) || up.stride(-1) != 1) {
     return torch::silu(gate) * up;
   }
@@ -84,6 +88,9 @@ Tensor add_rows(const Tensor& x, const Tensor& y) {
 
 Tensor rotate_halves(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   const int64_t head_dim = x.size(-1);
+  if (serves_rows(x) && head_dim % 16 == 0 && cos.is_contiguous() && sin.is_contiguous()) {
+    return cuda_rotate_halves(x, cos, sin);
+  }
   if (!takes_own_loops(x) || x.stride(1) != head_dim || !cos.is_contiguous() ||
       !sin.is_contiguous()) {
     const Tensor turned =

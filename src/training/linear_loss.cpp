@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
+
+#include "base/cuda_kernels.h"
+#include "training/cuda/cross_entropy.h"
 
 namespace ssa {
 namespace {
@@ -9,8 +13,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Numbers of logits held at a time.
-constexpr int64_t kLogitsAtATime = int64_t{1} << 26;
+/// Numbers of logits held at a time: few enough for caches to help on the CPU, enough to fill a GPU.
+int64_t logits_at_a_time(const Tensor& hidden) {
+  return int64_t{1} << (hidden.is_cuda() ? 28 : 24);
+}
 
 torch::ScalarType wide_type(const Tensor& x) {
   return torch::promote_types(x.scalar_type(), torch::kFloat32);
@@ -20,8 +26,44 @@ Tensor log_softmax_of(const Tensor& hidden, const Tensor& weight) {
   return torch::linear(hidden, weight).log_softmax(-1, wide_type(hidden));
 }
 
-/// What a few rows' log-probabilities give: adds to the loss, and becomes the gradient of the logits.
-using RowsLoss = std::function<Tensor(const Tensor& log_p, int64_t first, const Tensor& loss)>;
+/// What a few rows' logits give: adds to the loss, and returns the gradient of the logits.
+using RowsLoss = std::function<Tensor(const Tensor& rows, const Tensor& weight, int64_t first, const Tensor& loss)>;
+
+#ifdef SSA_HAVE_CUDA_KERNELS
+
+bool serves_cross_entropy(const Tensor& rows) {
+  return uses_cuda_kernels() && rows.is_cuda() && rows.scalar_type() == torch::kBFloat16;
+}
+
+/// Logits become their gradients in place. The kernel wants columns in eights: others are made up, with no weight.
+Tensor cuda_cross_entropy(const Tensor& rows, const Tensor& weight, const Tensor& targets, const Tensor& loss) {
+  constexpr int64_t kUnit = 8;
+  const int64_t n = weight.size(0), padded = (n + kUnit - 1) / kUnit * kUnit;
+  Tensor logits = torch::empty({rows.size(0), padded}, rows.options());
+  if (padded == n) {
+    torch::mm_out(logits, rows, weight.t());
+  } else {
+    logits.slice(1, 0, n).copy_(torch::mm(rows, weight.t()));
+    logits.slice(1, n).fill_(-std::numeric_limits<float>::infinity());
+  }
+  const Tensor losses = torch::empty({rows.size(0)}, rows.options().dtype(torch::kFloat32)), ids = targets.contiguous();
+  const int code = cuda::cross_entropy(logits.mutable_data_ptr(), ids.const_data_ptr<int64_t>(),
+                                       losses.mutable_data_ptr<float>(), rows.size(0), padded, kCudaStream);
+  TORCH_CHECK(code == 0, "cross entropy: CUDA error ", code);
+  loss.add_(losses.sum());
+  return logits.slice(1, 0, n);
+}
+
+#else
+
+bool serves_cross_entropy(const Tensor&) {
+  return false;
+}
+Tensor cuda_cross_entropy(const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  TORCH_INTERNAL_ASSERT(false, "built without CUDA kernels");
+}
+
+#endif
 
 /// Loss, and gradients for a gradient of 1, over blocks of rows.
 class LossFunction : public torch::autograd::Function<LossFunction> {
@@ -35,10 +77,10 @@ class LossFunction : public torch::autograd::Function<LossFunction> {
     const Tensor loss = torch::zeros({}, hidden.options().dtype(wide_type(hidden)));
     const Tensor d_hidden = torch::empty_like(hidden);
     const Tensor d_weight = torch::zeros(weight.sizes(), weight.options().dtype(wide_type(weight)));
-    const int64_t block = std::max<int64_t>(1, kLogitsAtATime / weight.size(0));
+    const int64_t block = std::max<int64_t>(1, logits_at_a_time(hidden) / weight.size(0));
     for (int64_t first = 0; first < hidden.size(0); first += block) {
       const Tensor rows = hidden.slice(0, first, first + block);
-      const Tensor d_logits = rows_loss(log_softmax_of(rows, narrow), first, loss).to(hidden.scalar_type());
+      const Tensor d_logits = rows_loss(rows, narrow, first, loss).to(hidden.scalar_type());
       d_hidden.slice(0, first, first + block).copy_(torch::mm(d_logits, narrow));
       d_weight.add_(torch::mm(d_logits.t(), rows));
     }
@@ -56,12 +98,16 @@ class LossFunction : public torch::autograd::Function<LossFunction> {
 }  // namespace
 
 Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets) {
-  const RowsLoss rows_loss = [&](const Tensor& log_p, int64_t first, const Tensor& loss) {
-    const Tensor wanted = targets.slice(0, first, first + log_p.size(0)).unsqueeze(1);
-    loss.sub_(log_p.gather(1, wanted).sum());
+  const RowsLoss rows_loss = [&](const Tensor& rows, const Tensor& narrow, int64_t first, const Tensor& loss) {
+    const Tensor wanted = targets.slice(0, first, first + rows.size(0));
+    if (serves_cross_entropy(rows)) {
+      return cuda_cross_entropy(rows, narrow, wanted, loss);
+    }
+    const Tensor log_p = log_softmax_of(rows, narrow), columns = wanted.unsqueeze(1);
+    loss.sub_(log_p.gather(1, columns).sum());
     Tensor d_logits = log_p;
     d_logits.exp_();
-    return d_logits.scatter_add_(1, wanted, torch::full_like(wanted, -1, log_p.scalar_type()));
+    return d_logits.scatter_add_(1, columns, torch::full_like(columns, -1, log_p.scalar_type()));
   };
   return LossFunction::apply(hidden, weight, rows_loss);
 }
@@ -71,7 +117,8 @@ Tensor linear_distillation(const Tensor& hidden,
                            const Tensor& teacher_hidden,
                            const Tensor& teacher_weight) {
   const Tensor narrow = teacher_weight.detach().to(teacher_hidden.scalar_type());
-  const RowsLoss rows_loss = [&](const Tensor& log_p, int64_t first, const Tensor& loss) {
+  const RowsLoss rows_loss = [&](const Tensor& rows, const Tensor& student_weight, int64_t first, const Tensor& loss) {
+    const Tensor log_p = log_softmax_of(rows, student_weight);
     const Tensor teacher_log = log_softmax_of(teacher_hidden.detach().slice(0, first, first + log_p.size(0)), narrow);
     const Tensor teacher = teacher_log.exp();
     loss.add_((teacher * (teacher_log - log_p)).sum());

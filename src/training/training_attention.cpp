@@ -31,7 +31,7 @@ Tensor attend_fully(const AttentionInput& in, int64_t n_sequences) {
 }
 
 /// Prefix under the gist mask, suffix over what it unfolds. One sequence.
-Tensor unfold(const AttentionInput& in, const SequenceGroup& group, const TrainingAttentionOptions& options) {
+Tensor unfold(const AttentionInput& in, const SequenceGroup& group, const UnfoldMask& mask) {
   const int64_t prefix = group.layout.prefix_end(), n = group.layout.n_tokens();
   if (prefix == 0 || prefix == n) {
     return gist_mask_attention(in.q, in.k, in.v, group.plan, in.scale);
@@ -40,20 +40,12 @@ Tensor unfold(const AttentionInput& in, const SequenceGroup& group, const Traini
   const Tensor prefix_out = gist_mask_attention(first.q, first.k, first.v, group.prefix, in.scale);
   const Tensor q = in.q.narrow(0, prefix, n - prefix);
   const Tensor k = in.k.transpose(0, 1), v = in.v.transpose(0, 1);  // [n_kv_heads, n, head_dim]
-  const Tensor visible = unfold_mask(q.detach(), k.detach(), group.layout, options.rule, options.selection);
+  const Tensor visible = mask.attended(q.detach(), k.detach());
   const int64_t n_group = q.size(1) / k.size(0);
   const auto shared = [&](const Tensor& x) { return x.repeat_interleave(n_group, 0).unsqueeze(0); };
   const Tensor suffix_out = torch::scaled_dot_product_attention(
       q.transpose(0, 1).unsqueeze(0), shared(k), shared(v), shared(visible), 0.0, /*is_causal=*/false, in.scale);
   return torch::cat({prefix_out, suffix_out.squeeze(0).transpose(0, 1)});
-}
-
-Tensor unfold_all(const AttentionInput& in, const SequenceGroup& group, const TrainingAttentionOptions& options) {
-  std::vector<Tensor> outputs;
-  for (int64_t i = 0; i < group.n_sequences; ++i) {
-    outputs.push_back(unfold(rows_of(in, i * group.layout.n_tokens(), group.layout.n_tokens()), group, options));
-  }
-  return torch::cat(outputs);
 }
 
 }  // namespace
@@ -69,7 +61,11 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
     if (options_.mode == TrainingMode::kFull) {
       outputs.push_back(attend_fully(rows, group.n_sequences));
     } else if (options_.mode == TrainingMode::kUnfold && layer > 0 && group.prefix) {
-      outputs.push_back(unfold_all(rows, group, options_));
+      const UnfoldMask& mask = mask_of(group, in);
+      for (int64_t i = 0; i < group.n_sequences; ++i) {
+        const int64_t n = group.layout.n_tokens();
+        outputs.push_back(unfold(rows_of(rows, i * n, n), group, mask));
+      }
     } else {
       outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, group.plan, in.scale));
     }
@@ -81,6 +77,17 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
     }
   }
   return outputs.size() == 1 ? outputs[0] : torch::cat(outputs);
+}
+
+const UnfoldMask& TrainingAttention::mask_of(const SequenceGroup& group, const AttentionInput& in) {
+  std::unique_ptr<UnfoldMask>& mask = masks_[group.first_row];
+  if (!mask) {
+    const int64_t n = group.layout.n_tokens();
+    mask = std::make_unique<UnfoldMask>(ChunkView{group.layout, true}, options_.rule, options_.selection,
+                                        SuffixQueries{{group.layout.prefix_end(), n}, n}, in.q.size(1) / in.k.size(1),
+                                        in.q.device());
+  }
+  return *mask;
 }
 
 Tensor TrainingAttention::take_route_loss() {

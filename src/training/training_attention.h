@@ -1,8 +1,11 @@
 // How a training batch attends: an AttentionContext with gradients and without a cache.
 #pragma once
 
+#include <map>
+#include <memory>
+
 #include "attention/attention.h"
-#include "selection/selection_options.h"
+#include "selection/unfold_mask.h"
 #include "training/batch.h"
 
 namespace ssa {
@@ -31,9 +34,12 @@ class TrainingAttention : public AttentionContext {
   Tensor take_route_loss();
 
  private:
+  const UnfoldMask& mask_of(const SequenceGroup& group, const AttentionInput& in);
+
   const Batch& batch_;
   TrainingAttentionOptions options_;
   Tensor route_loss_;
+  std::map<int64_t, std::unique_ptr<UnfoldMask>> masks_;  // by a group's first row; made when first asked for
 };
 
 }  // namespace ssa

@@ -1,0 +1,103 @@
+#include "training/cuda/cross_entropy.h"
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+namespace ssa::cuda {
+namespace {
+
+constexpr int kThreads = 256, kWidth = 8;
+
+/// What exponentials are measured against, and their sum.
+struct Softmax {
+  float largest, sum;
+};
+
+__device__ Softmax merge(Softmax a, Softmax b) {
+  const float largest = fmaxf(a.largest, b.largest);
+  if (largest == -INFINITY) {
+    return {largest, 0.0F};
+  }
+  return {largest, a.sum * __expf(a.largest - largest) + b.sum * __expf(b.largest - largest)};
+}
+
+__device__ void unpack(const uint4& raw, float (&x)[kWidth]) {
+  const uint32_t pairs[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[2 * i] = __uint_as_float(pairs[i] << 16);
+    x[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000U);
+  }
+}
+
+/// A block a row.
+__global__ void __launch_bounds__(kThreads) cross_entropy_rows(uint4* logits, const int64_t* targets, float* losses, int64_t columns) {
+  uint4* row = logits + blockIdx.x * (columns / kWidth);
+  const auto n = static_cast<int>(columns / kWidth);
+  Softmax mine = {-INFINITY, 0.0F};
+  for (int i = threadIdx.x; i < n; i += kThreads) {
+    float x[kWidth];
+    unpack(row[i], x);
+    float largest = x[0];
+#pragma unroll
+    for (int j = 1; j < kWidth; ++j) {
+      largest = fmaxf(largest, x[j]);
+    }
+    if (largest == -INFINITY) {
+      continue;
+    }
+    float sum = 0.0F;
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      sum += __expf(x[j] - largest);
+    }
+    mine = merge(mine, {largest, sum});
+  }
+  for (int lane = 16; lane > 0; lane /= 2) {
+    mine = merge(mine, {__shfl_xor_sync(~0U, mine.largest, lane), __shfl_xor_sync(~0U, mine.sum, lane)});
+  }
+  __shared__ Softmax warps[kThreads / 32];
+  if (threadIdx.x % 32 == 0) {
+    warps[threadIdx.x / 32] = mine;
+  }
+  const int target = static_cast<int>(targets[blockIdx.x]);
+  const float wanted = __bfloat162float(reinterpret_cast<const __nv_bfloat16*>(row)[target]);
+  __syncthreads();
+  Softmax whole = warps[0];
+#pragma unroll
+  for (int warp = 1; warp < kThreads / 32; ++warp) {
+    whole = merge(whole, warps[warp]);
+  }
+  const float lse = whole.largest + logf(whole.sum);
+  if (threadIdx.x == 0) {
+    losses[blockIdx.x] = lse - wanted;
+  }
+  for (int i = threadIdx.x; i < n; i += kThreads) {
+    float x[kWidth];
+    unpack(row[i], x);
+    uint32_t pairs[4];
+#pragma unroll
+    for (int j = 0; j < kWidth; j += 2) {
+      const float low = __expf(x[j] - lse) - (i * kWidth + j == target ? 1.0F : 0.0F);
+      const float high = __expf(x[j + 1] - lse) - (i * kWidth + j + 1 == target ? 1.0F : 0.0F);
+      const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+      pairs[j / 2] = *reinterpret_cast<const uint32_t*>(&both);
+    }
+    row[i] = uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
+  }
+}
+
+}  // namespace
+
+int cross_entropy(void* logits, const int64_t* targets, float* losses, int64_t rows, int64_t columns, CUstream_st* stream) {
+  if (rows == 0) {
+    return 0;
+  }
+  if (columns % kWidth != 0) {
+    return cudaErrorInvalidValue;
+  }
+  cross_entropy_rows<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(static_cast<uint4*>(logits), targets, losses, columns);
+  return cudaGetLastError();
+}
+
+}  // namespace ssa::cuda
