@@ -1,5 +1,6 @@
-// Gist-mask attention, forward and backward, on a CUDA device: against causal attention by cuDNN and against a dense mask.
-// Checks its answer against the dense mask first. Usage: gist_mask_attention_bench [raw tokens...]
+// Gist-mask attention, forward and backward, on a CUDA device: against causal attention by cuDNN
+// and against a dense mask. Checks its answer against the dense mask first. Usage:
+// gist_mask_attention_bench [raw tokens...]
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -29,7 +30,9 @@ double milliseconds(const Fn& fn) {
     fn();
     torch::cuda::synchronize();
     if (i >= 5) {
-      times.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+      times.push_back(
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+              .count());
     }
   }
   std::nth_element(times.begin(), times.begin() + 10, times.end());
@@ -59,8 +62,12 @@ struct Tensors {
 
 Tensors draw(const Heads& heads, int64_t n, torch::ScalarType dtype) {
   const auto options = torch::dtype(dtype).device(torch::kCUDA);
-  const auto random = [&](int64_t n_heads) { return torch::randn({n, n_heads, heads.head_dim}, options).requires_grad_(true); };
-  return {random(heads.n_heads), random(heads.n_kv_heads), random(heads.n_kv_heads),
+  const auto random = [&](int64_t n_heads) {
+    return torch::randn({n, n_heads, heads.head_dim}, options).requires_grad_(true);
+  };
+  return {random(heads.n_heads),
+          random(heads.n_kv_heads),
+          random(heads.n_kv_heads),
           torch::randn({n, heads.n_heads, heads.head_dim}, options)};
 }
 
@@ -73,14 +80,25 @@ Tensor by_sdpa(const Tensors& t, const Tensor& mask, double scale) {
   const auto heads = [](const Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
   const int64_t group = t.q.size(1) / t.k.size(1);
   if (mask.defined()) {
-    return torch::scaled_dot_product_attention(heads(t.q), heads(t.k).repeat_interleave(group, 1), heads(t.v).repeat_interleave(group, 1), mask, 0.0, false, scale)
-        .squeeze(0).transpose(0, 1);
+    return torch::scaled_dot_product_attention(heads(t.q),
+                                               heads(t.k).repeat_interleave(group, 1),
+                                               heads(t.v).repeat_interleave(group, 1),
+                                               mask,
+                                               0.0,
+                                               false,
+                                               scale)
+        .squeeze(0)
+        .transpose(0, 1);
   }
-  return std::get<0>(at::_scaled_dot_product_cudnn_attention(heads(t.q), heads(t.k), heads(t.v), {}, true, 0.0, true, false, scale)).squeeze(0).transpose(0, 1);
+  return std::get<0>(at::_scaled_dot_product_cudnn_attention(
+                         heads(t.q), heads(t.k), heads(t.v), {}, true, 0.0, true, false, scale))
+      .squeeze(0)
+      .transpose(0, 1);
 }
 
 double error(const Tensor& a, const Tensor& b) {
-  return ((a.to(torch::kFloat32) - b.to(torch::kFloat32)).norm() / b.to(torch::kFloat32).norm()).item<double>();
+  return ((a.to(torch::kFloat32) - b.to(torch::kFloat32)).norm() / b.to(torch::kFloat32).norm())
+      .item<double>();
 }
 
 void check(const Heads& heads, bool uneven) {
@@ -93,13 +111,26 @@ void check(const Heads& heads, bool uneven) {
     *x = x->detach().to(torch::kFloat32).requires_grad_(true);
   }
   const int64_t n = layout.n_tokens();
-  const Tensor mask = torch::tensor(dense_mask(layout, {}), torch::kUInt8).view({n, n}).to(torch::kCUDA, torch::kBool);
-  const Tensor out = gist_mask_attention(t.q, t.k, t.v, plan, scale), expected = by_sdpa(wide, mask, scale);
+  const Tensor mask = torch::tensor(dense_mask(layout, {}), torch::kUInt8)
+                          .view({n, n})
+                          .to(torch::kCUDA, torch::kBool);
+  const Tensor out = gist_mask_attention(t.q, t.k, t.v, plan, scale),
+               expected = by_sdpa(wide, mask, scale);
   const auto got = torch::autograd::grad({out}, {t.q, t.k, t.v}, {t.d_out});
   const auto wanted = torch::autograd::grad({expected}, {wide.q, wide.k, wide.v}, {wide.d_out});
-  std::printf("check %lld/%lld/%lld %s: out %.4f dq %.4f dk %.4f dv %.4f\n", static_cast<long long>(heads.n_heads), static_cast<long long>(heads.n_kv_heads),
-              static_cast<long long>(heads.head_dim), uneven ? "word-aware" : "plain", error(out, expected), error(got[0], wanted[0]), error(got[1], wanted[1]), error(got[2], wanted[2]));
-  for (const double e : {error(out, expected), error(got[0], wanted[0]), error(got[1], wanted[1]), error(got[2], wanted[2])}) {
+  std::printf("check %lld/%lld/%lld %s: out %.4f dq %.4f dk %.4f dv %.4f\n",
+              static_cast<long long>(heads.n_heads),
+              static_cast<long long>(heads.n_kv_heads),
+              static_cast<long long>(heads.head_dim),
+              uneven ? "word-aware" : "plain",
+              error(out, expected),
+              error(got[0], wanted[0]),
+              error(got[1], wanted[1]),
+              error(got[2], wanted[2]));
+  for (const double e : {error(out, expected),
+                         error(got[0], wanted[0]),
+                         error(got[1], wanted[1]),
+                         error(got[2], wanted[2])}) {
     if (!(e < 2e-2)) {
       std::printf("WRONG\n");
       std::exit(1);
@@ -114,21 +145,39 @@ void measure(const Heads& heads, int64_t n_raw) {
     const GistLayout layout = lay(n_raw, uneven);
     const GistMaskPlanPtr plan = to_device(*plan_gist_mask(layout, {}), torch::kCUDA);
     const Tensors t = draw(heads, layout.n_tokens(), torch::kBFloat16);
-    times[uneven] = forward_backward(t, [&](const Tensors& x) { return gist_mask_attention(x.q, x.k, x.v, plan, scale); });
+    times[uneven] = forward_backward(
+        t, [&](const Tensors& x) { return gist_mask_attention(x.q, x.k, x.v, plan, scale); });
     const torch::NoGradGuard no_grad;
     forward[uneven] = milliseconds([&] { gist_mask_attention(t.q, t.k, t.v, plan, scale); });
   }
-  const double causal = forward_backward(draw(heads, n_raw, torch::kBFloat16), [&](const Tensors& x) { return by_sdpa(x, {}, scale); });
+  const double causal = forward_backward(draw(heads, n_raw, torch::kBFloat16),
+                                         [&](const Tensors& x) { return by_sdpa(x, {}, scale); });
   double dense = 0;
   if (n_raw <= 16384) {
     const GistLayout layout = lay(n_raw, false);
     const int64_t n = layout.n_tokens();
-    const Tensor mask = torch::tensor(dense_mask(layout, {}), torch::kUInt8).view({n, n}).to(torch::kCUDA, torch::kBool);
-    dense = forward_backward(draw(heads, n, torch::kBFloat16), [&](const Tensors& x) { return by_sdpa(x, mask, scale); });
+    const Tensor mask = torch::tensor(dense_mask(layout, {}), torch::kUInt8)
+                            .view({n, n})
+                            .to(torch::kCUDA, torch::kBool);
+    dense = forward_backward(draw(heads, n, torch::kBFloat16),
+                             [&](const Tensors& x) { return by_sdpa(x, mask, scale); });
   }
-  std::printf("%lld/%lld/%lld %lld raw: ours %.2f ms (forward %.2f), dense mask %.2f (%.1fx), causal cuDNN %.2f (%.2fx), word-aware %.2f (%.2f of plain; forward %.2f)\n",
-              static_cast<long long>(heads.n_heads), static_cast<long long>(heads.n_kv_heads), static_cast<long long>(heads.head_dim), static_cast<long long>(n_raw),
-              times[0], forward[0], dense, dense / times[0], causal, causal / times[0], times[1], times[1] / times[0], forward[1]);
+  std::printf(
+      "%lld/%lld/%lld %lld raw: ours %.2f ms (forward %.2f), dense mask %.2f (%.1fx), causal cuDNN "
+      "%.2f (%.2fx), word-aware %.2f (%.2f of plain; forward %.2f)\n",
+      static_cast<long long>(heads.n_heads),
+      static_cast<long long>(heads.n_kv_heads),
+      static_cast<long long>(heads.head_dim),
+      static_cast<long long>(n_raw),
+      times[0],
+      forward[0],
+      dense,
+      dense / times[0],
+      causal,
+      causal / times[0],
+      times[1],
+      times[1] / times[0],
+      forward[1]);
 }
 
 }  // namespace

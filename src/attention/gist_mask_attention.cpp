@@ -242,9 +242,15 @@ struct KeyGradients {
 };
 
 /// Gradient of the queries of rows [far_begin, prefix_end) through the bank.
-Tensor far_backward(const Parts& parts, const GistMaskPlan& plan, const Rows& rows, const Tensor& d_out, KeyGradients& keys) {
-  const PartialGradients far = partial_attention_backward(
-      parts.far(rows.q), {parts.as_slots(rows.out), parts.as_slots(rows.lse)}, parts.as_slots(d_out));
+Tensor far_backward(const Parts& parts,
+                    const GistMaskPlan& plan,
+                    const Rows& rows,
+                    const Tensor& d_out,
+                    KeyGradients& keys) {
+  const PartialGradients far =
+      partial_attention_backward(parts.far(rows.q),
+                                 {parts.as_slots(rows.out), parts.as_slots(rows.lse)},
+                                 parts.as_slots(d_out));
   keys.add(plan.far_keys, far);
   Tensor d_far = parts.from_slots(far.q);
   if (parts.has_overflow()) {
@@ -297,17 +303,21 @@ Tensor suffix_backward(const Parts& parts,
   return d_q;
 }
 
-/// One level on CUDA: the bank as in the other way, and then all that is near, prefix and suffix, in one kernel that merges
-/// as it goes.
+/// One level on CUDA: the bank as in the other way, and then all that is near, prefix and suffix,
+/// in one kernel that merges as it goes.
 class WindowedParts {
  public:
-  WindowedParts(const Parts& parts, const GistMaskPlan& plan, const Shape& shape, const WindowTensors& in)
+  WindowedParts(const Parts& parts,
+                const GistMaskPlan& plan,
+                const Shape& shape,
+                const WindowTensors& in)
       : parts_(parts), plan_(plan), shape_(shape), in_(in) {}
 
   /// [n, n_heads, head_dim], and log-sum-exps [n, n_heads].
   std::pair<Tensor, Tensor> forward() const {
     const Tensor out = torch::empty_like(in_.q);
-    const Tensor lse = torch::full({in_.q.size(0), in_.q.size(1)}, -std::numeric_limits<float>::infinity(),
+    const Tensor lse = torch::full({in_.q.size(0), in_.q.size(1)},
+                                   -std::numeric_limits<float>::infinity(),
                                    in_.q.options().dtype(torch::kFloat32));
     if (plan_.n_slots > 0) {
       const Tensor q = prefix_rows(in_.q);
@@ -335,14 +345,17 @@ class WindowedParts {
     const Tensor d_q = torch::zeros_like(in_.q);
     KeyGradients keys(shape_, in_.k);
     if (plan_.n_slots > 0) {
-      const Rows rows{prefix_rows(in_.q), prefix_rows(out), take_lse(lse, 0, plan_.prefix_end, plan_.n_near_rows())};
+      const Rows rows{prefix_rows(in_.q),
+                      prefix_rows(out),
+                      take_lse(lse, 0, plan_.prefix_end, plan_.n_near_rows())};
       const Tensor d_far = far_backward(parts_, plan_, rows, prefix_rows(d_out), keys);
       put_rows(d_q, shape_, plan_.far_begin, plan_.prefix_end, d_far);
     }
     if (has_suffix_bank()) {
       const PartialGradients bank = partial_attention_backward(
           parts_.suffix_bank(suffix_rows(in_.q)),
-          {suffix_rows(out).transpose(1, 2), take_lse(lse, plan_.prefix_end, plan_.n_tokens, plan_.n_suffix()).transpose(1, 2)},
+          {suffix_rows(out).transpose(1, 2),
+           take_lse(lse, plan_.prefix_end, plan_.n_tokens, plan_.n_suffix()).transpose(1, 2)},
           suffix_rows(d_out).transpose(1, 2));
       keys.add(plan_.suffix_bank_keys, bank);
       put_rows(d_q, shape_, plan_.prefix_end, plan_.n_tokens, bank.q.transpose(1, 2));
@@ -356,18 +369,25 @@ class WindowedParts {
 
  private:
   bool has_suffix_bank() const { return plan_.suffix_bank_keys.numel() > 0; }
-  Tensor prefix_rows(const Tensor& x) const { return take_rows(x, shape_, 0, plan_.prefix_end, plan_.n_near_rows()); }
+  Tensor prefix_rows(const Tensor& x) const {
+    return take_rows(x, shape_, 0, plan_.prefix_end, plan_.n_near_rows());
+  }
   Tensor suffix_rows(const Tensor& x) const {
     return take_rows(x, shape_, plan_.prefix_end, plan_.n_tokens, plan_.n_suffix());
   }
   Tensor lse_view(const Tensor& lse) const {
-    return lse.view({shape_.n_sequences, shape_.n_tokens, shape_.n_kv_heads, shape_.group}).transpose(1, 2);
+    return lse.view({shape_.n_sequences, shape_.n_tokens, shape_.n_kv_heads, shape_.group})
+        .transpose(1, 2);
   }
   void put_lse(const Tensor& lse, int64_t begin, int64_t end, const Tensor& rows) const {
-    lse_view(lse).slice(2, begin, end).copy_(rows.unflatten(0, {shape_.n_sequences, shape_.n_kv_heads}));
+    lse_view(lse)
+        .slice(2, begin, end)
+        .copy_(rows.unflatten(0, {shape_.n_sequences, shape_.n_kv_heads}));
   }
   Tensor take_lse(const Tensor& lse, int64_t begin, int64_t end, int64_t n_rows) const {
-    return torch::constant_pad_nd(lse_view(lse).slice(2, begin, end), {0, 0, 0, n_rows - (end - begin)}).flatten(0, 1);
+    return torch::constant_pad_nd(lse_view(lse).slice(2, begin, end),
+                                  {0, 0, 0, n_rows - (end - begin)})
+        .flatten(0, 1);
   }
 
   const Parts& parts_;
@@ -422,7 +442,8 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
                       context->saved_data["scale"].toDouble());
     if (serves_windows(q, *plan)) {
       const WindowTensors in{q, k, v, context->saved_data["scale"].toDouble()};
-      variable_list inputs = WindowedParts(parts, *plan, shape, in).backward(out, saved[4], gradients[0].contiguous());
+      variable_list inputs =
+          WindowedParts(parts, *plan, shape, in).backward(out, saved[4], gradients[0].contiguous());
       inputs.resize(5);
       return inputs;
     }
@@ -457,7 +478,10 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
   }
 
  private:
-  static void save(AutogradContext* context, variable_list tensors, const GistMaskPlanPtr& plan, double scale) {
+  static void save(AutogradContext* context,
+                   variable_list tensors,
+                   const GistMaskPlanPtr& plan,
+                   double scale) {
     context->save_for_backward(std::move(tensors));
     context->saved_data["plan"] = c10::IValue::make_capsule(plan);
     context->saved_data["scale"] = scale;

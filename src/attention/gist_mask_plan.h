@@ -57,10 +57,11 @@ struct GistMaskPlan : torch::CustomClassHolder {
 
   Tensor rect_keys;  // [n_rect] token indices that all suffix rows see
 
-  // With one level all that is near is a run of tokens and the sinks: row t sees [window_begin[t], t], suffix rows too, and
-  // the bank behind the sinks up to there. What kernels of our own take.
-  Tensor window_begin;      // [n_tokens] int32; undefined with several levels
-  Tensor suffix_bank_keys;  // [n] token indices of the gists that suffix rows see outside their window
+  // With one level all that is near is a run of tokens and the sinks: row t sees [window_begin[t],
+  // t], suffix rows too, and the bank behind the sinks up to there. What kernels of our own take.
+  Tensor window_begin;  // [n_tokens] int32; undefined with several levels
+  Tensor
+      suffix_bank_keys;  // [n] token indices of the gists that suffix rows see outside their window
 
   int64_t n_near_rows() const { return n_blocks * block_rows; }
   int64_t n_suffix() const { return n_tokens - prefix_end; }

@@ -35,8 +35,8 @@ bool is_half(const Tensor& q) {
 
 enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
 
-/// cuDNN is the fastest for long problems, but takes tens of milliseconds to prepare for every shape that it has not seen;
-/// training sees new shapes all the time.
+/// cuDNN is the fastest for long problems, but takes tens of milliseconds to prepare for every
+/// shape that it has not seen; training sees new shapes all the time.
 Backend choose_backend(const PartialInput& in) {
   constexpr int64_t kLong = 1536;
   if (in.q.is_cpu()) {
@@ -56,7 +56,8 @@ Tensor no_random_state(const Tensor& q) {
   return torch::zeros({2}, torch::dtype(torch::kUInt64).device(q.device()));
 }
 
-// LibTorch's flash attention: bf16 and f16 on CUDA, without bias. One key/value head may serve all heads.
+// LibTorch's flash attention: bf16 and f16 on CUDA, without bias. One key/value head may serve all
+// heads.
 
 PartialOutput flash_forward(const PartialInput& in) {
   const auto result = at::_scaled_dot_product_flash_attention(
@@ -64,23 +65,25 @@ PartialOutput flash_forward(const PartialInput& in) {
   return {std::get<0>(result), std::get<1>(result)};
 }
 
-PartialGradients flash_backward(const PartialInput& in, const PartialOutput& merged, const Tensor& d_out) {
+PartialGradients flash_backward(const PartialInput& in,
+                                const PartialOutput& merged,
+                                const Tensor& d_out) {
   const Tensor state = no_random_state(in.q);
   auto [d_q, d_k, d_v] = at::_scaled_dot_product_flash_attention_backward(d_out,
-                                                                         in.q,
-                                                                         in.k,
-                                                                         in.v,
-                                                                         merged.out,
-                                                                         merged.lse.contiguous(),
-                                                                         /*cum_seq_q=*/Tensor(),
-                                                                         /*cum_seq_k=*/Tensor(),
-                                                                         in.q.size(2),
-                                                                         in.k.size(2),
-                                                                         /*dropout_p=*/0.0,
-                                                                         in.is_causal,
-                                                                         state,
-                                                                         Tensor(state),
-                                                                         in.scale);
+                                                                          in.q,
+                                                                          in.k,
+                                                                          in.v,
+                                                                          merged.out,
+                                                                          merged.lse.contiguous(),
+                                                                          /*cum_seq_q=*/Tensor(),
+                                                                          /*cum_seq_k=*/Tensor(),
+                                                                          in.q.size(2),
+                                                                          in.k.size(2),
+                                                                          /*dropout_p=*/0.0,
+                                                                          in.is_causal,
+                                                                          state,
+                                                                          Tensor(state),
+                                                                          in.scale);
   return {d_q, d_k, d_v};
 }
 
@@ -101,10 +104,14 @@ PartialOutput efficient_forward(const PartialInput& in) {
   return {std::get<0>(result), std::get<1>(result).slice(2, 0, in.q.size(2))};
 }
 
-PartialGradients efficient_backward(const PartialInput& in, const PartialOutput& merged, const Tensor& d_out) {
+PartialGradients efficient_backward(const PartialInput& in,
+                                    const PartialOutput& merged,
+                                    const Tensor& d_out) {
   const int64_t n_heads = in.q.size(1), n_kv_heads = in.k.size(1), n_rows = in.q.size(2);
   const int64_t padding = (n_rows + kLseUnit - 1) / kLseUnit * kLseUnit - n_rows;
-  const Tensor lse = torch::constant_pad_nd(merged.lse, {0, padding}, std::numeric_limits<float>::infinity()).contiguous();
+  const Tensor lse =
+      torch::constant_pad_nd(merged.lse, {0, padding}, std::numeric_limits<float>::infinity())
+          .contiguous();
   const Tensor state = torch::zeros({}, torch::kInt64);
   const auto [d_q, d_k, d_v, d_bias] =
       at::_scaled_dot_product_efficient_attention_backward(d_out,

@@ -30,7 +30,10 @@ OwnedShape make_shape(const WindowTensors& in, const GistMaskPlan& plan) {
   const auto integers = torch::dtype(torch::kInt32).device(in.q.device());
   OwnedShape owned;
   owned.offsets = torch::arange(0, n + 1, plan.n_tokens, integers);
-  owned.begin = (plan.window_begin.unsqueeze(0) + owned.offsets.slice(0, 0, n_sequences).unsqueeze(1)).flatten().contiguous();
+  owned.begin =
+      (plan.window_begin.unsqueeze(0) + owned.offsets.slice(0, 0, n_sequences).unsqueeze(1))
+          .flatten()
+          .contiguous();
   owned.shape = {.tokens = static_cast<int32_t>(n),
                  .query_heads = static_cast<int32_t>(in.q.size(1)),
                  .kv_heads = static_cast<int32_t>(in.k.size(1)),
@@ -50,11 +53,15 @@ OwnedShape make_shape(const WindowTensors& in, const GistMaskPlan& plan) {
 #ifdef SSA_HAVE_CUDA_KERNELS
 
 bool serves_windows(const Tensor& q, const GistMaskPlan& plan) {
-  return uses_cuda_kernels() && q.is_cuda() && q.scalar_type() == torch::kBFloat16 && plan.window_begin.defined() &&
-         plan.n_sinks <= cuda::kMaxSinks && (q.size(2) == 64 || q.size(2) == 128);
+  return uses_cuda_kernels() && q.is_cuda() && q.scalar_type() == torch::kBFloat16 &&
+         plan.window_begin.defined() && plan.n_sinks <= cuda::kMaxSinks &&
+         (q.size(2) == 64 || q.size(2) == 128);
 }
 
-void attend_windows(const WindowTensors& in, const GistMaskPlan& plan, const Tensor& out, const Tensor& lse) {
+void attend_windows(const WindowTensors& in,
+                    const GistMaskPlan& plan,
+                    const Tensor& out,
+                    const Tensor& lse) {
   const OwnedShape owned = make_shape(in, plan);
   cuda::WindowForward args;
   args.shape = owned.shape;
@@ -76,8 +83,10 @@ WindowGradients windows_backward(const WindowTensors& in,
                                  const Tensor& d_q) {
   const OwnedShape owned = make_shape(in, plan);
   const auto wide = in.k.options().dtype(torch::kFloat32);
-  const WindowGradients gradients{torch::empty(in.k.sizes(), wide), torch::empty(in.v.sizes(), wide)};
-  const Tensor workspace = torch::empty({cuda::window_backward_workspace(owned.shape)}, in.q.options().dtype(torch::kUInt8));
+  const WindowGradients gradients{torch::empty(in.k.sizes(), wide),
+                                  torch::empty(in.v.sizes(), wide)};
+  const Tensor workspace = torch::empty({cuda::window_backward_workspace(owned.shape)},
+                                        in.q.options().dtype(torch::kUInt8));
   cuda::WindowBackward args;
   args.shape = owned.shape;
   args.q = rows(in.q);
@@ -106,7 +115,12 @@ void attend_windows(const WindowTensors&, const GistMaskPlan&, const Tensor&, co
   TORCH_INTERNAL_ASSERT(false, "built without CUDA kernels");
 }
 
-WindowGradients windows_backward(const WindowTensors&, const GistMaskPlan&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+WindowGradients windows_backward(const WindowTensors&,
+                                 const GistMaskPlan&,
+                                 const Tensor&,
+                                 const Tensor&,
+                                 const Tensor&,
+                                 const Tensor&) {
   TORCH_INTERNAL_ASSERT(false, "built without CUDA kernels");
 }
 

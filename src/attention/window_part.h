@@ -1,4 +1,5 @@
-// The near part of the gist mask by our own CUDA kernels (attention/cuda/window_attention.h), on LibTorch's tensors.
+// The near part of the gist mask by our own CUDA kernels (attention/cuda/window_attention.h), on
+// LibTorch's tensors.
 #pragma once
 
 #include "attention/gist_mask_plan.h"
@@ -16,15 +17,19 @@ struct WindowTensors {
   double scale = 1.0;
 };
 
-/// Adds the window and the sinks to what the bank gave, in place: out [n, n_heads, head_dim], lse [n, n_heads] float32, -infinity
-/// where nothing was seen.
-void attend_windows(const WindowTensors& in, const GistMaskPlan& plan, const Tensor& out, const Tensor& lse);
+/// Adds the window and the sinks to what the bank gave, in place: out [n, n_heads, head_dim], lse
+/// [n, n_heads] float32, -infinity where nothing was seen.
+void attend_windows(const WindowTensors& in,
+                    const GistMaskPlan& plan,
+                    const Tensor& out,
+                    const Tensor& lse);
 
 struct WindowGradients {
   Tensor k, v;  // [n, n_kv_heads, head_dim] float32
 };
 
-/// Gradients through the window and the sinks; d_q, [n, n_heads, head_dim], holds the bank's share and gets theirs added.
+/// Gradients through the window and the sinks; d_q, [n, n_heads, head_dim], holds the bank's share
+/// and gets theirs added.
 WindowGradients windows_backward(const WindowTensors& in,
                                  const GistMaskPlan& plan,
                                  const Tensor& out,

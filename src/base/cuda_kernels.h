@@ -8,8 +8,9 @@ struct CUstream_st;
 
 namespace ssa {
 
-/// Where they are built in (SSA_HAVE_CUDA_KERNELS), unless the environment variable SSA_CUDA_KERNELS is 0: LibTorch's
-/// operations then do all, which is slower and helps to find a fault. Read once.
+/// Where they are built in (SSA_HAVE_CUDA_KERNELS), unless the environment variable
+/// SSA_CUDA_KERNELS is 0: LibTorch's operations then do all, which is slower and helps to find a
+/// fault. Read once.
 inline bool uses_cuda_kernels() {
 #ifdef SSA_HAVE_CUDA_KERNELS
   static const bool uses = [] {

@@ -27,7 +27,8 @@ extern "C" void ask_to_stop(int) {
 }
 
 /// The same command without --spawn, for the processes that it starts.
-std::vector<std::string> command_of_a_process(const TrainFlags& flags, const std::vector<std::string>& overrides) {
+std::vector<std::string> command_of_a_process(const TrainFlags& flags,
+                                              const std::vector<std::string>& overrides) {
   std::vector<std::string> command = {"/proc/self/exe", "train", flags.recipe};
   if (flags.resume) {
     command.emplace_back("--resume");
@@ -60,7 +61,9 @@ void run_train(const TrainFlags& flags, const std::vector<std::string>& override
   if (group->is_main()) {
     options.on_line = [](const std::string& line) { log_info(line); };
   } else {
-    options.on_line = [rank = group->rank()](const std::string& line) { log_info("rank ", rank, ": ", line); };
+    options.on_line = [rank = group->rank()](const std::string& line) {
+      log_info("rank ", rank, ": ", line);
+    };
   }
   const TrainingResult result = train(recipe, options, group);
   if (group->is_main()) {
@@ -71,12 +74,16 @@ void run_train(const TrainFlags& flags, const std::vector<std::string>& override
 }  // namespace
 
 void add_train_command(CLI::App& root) {
-  CLI::App* app = root.add_subcommand("train", "Train a model by a recipe (TOML); --section.key value overrides it");
+  CLI::App* app = root.add_subcommand(
+      "train", "Train a model by a recipe (TOML); --section.key value overrides it");
   const auto flags = std::make_shared<TrainFlags>();
   app->add_option("recipe", flags->recipe, "Recipe: docs/training.md lists its keys")->required();
   app->add_flag("--resume", flags->resume, "Go on from the newest whole checkpoint in job.output");
-  app->add_option("--init-from", flags->init_from, "Start from this checkpoint's weights, with a fresh optimiser and warm-up");
-  app->add_option("--spawn", flags->spawn, "Start so many processes on this machine, one GPU each")->check(CLI::PositiveNumber);
+  app->add_option("--init-from",
+                  flags->init_from,
+                  "Start from this checkpoint's weights, with a fresh optimiser and warm-up");
+  app->add_option("--spawn", flags->spawn, "Start so many processes on this machine, one GPU each")
+      ->check(CLI::PositiveNumber);
   app->allow_extras();
   app->callback([app, flags] { run_train(*flags, app->remaining()); });
 }

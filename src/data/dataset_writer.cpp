@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/remove_folder.h"
 #include "base/interrupt.h"
+#include "base/remove_folder.h"
 
 namespace ssa {
 namespace fs = std::filesystem;

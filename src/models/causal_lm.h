@@ -20,7 +20,8 @@ class CausalLM : public torch::nn::Module {
  public:
   /// One layer, from the hidden states it is given to those it leaves.
   using LayerFn = std::function<Tensor(const Tensor&)>;
-  /// Runs a layer in the place of the model, whole: to keep its output, or to compute it again in the backward pass.
+  /// Runs a layer in the place of the model, whole: to keep its output, or to compute it again in
+  /// the backward pass.
   using LayerWrapper = std::function<Tensor(int64_t layer, const Tensor& x, const LayerFn& run)>;
 
   /// Final hidden states, normalised: [n_tokens, hidden_size].
@@ -32,7 +33,9 @@ class CausalLM : public torch::nn::Module {
 
   // For training; a model that only predicts has neither.
   /// What hidden states are multiplied with to give logits: [vocab_size, hidden_size].
-  virtual const Tensor& output_weight() const { TORCH_CHECK(false, "this model cannot be trained"); }
+  virtual const Tensor& output_weight() const {
+    TORCH_CHECK(false, "this model cannot be trained");
+  }
   /// From now on layers run through `wrapper`; empty: as they are.
   virtual void wrap_layers(LayerWrapper) { TORCH_CHECK(false, "this model cannot be trained"); }
 

@@ -98,7 +98,7 @@ class Decoder : public CausalLM {
   ModelConfig config_;
   torch::ScalarType dtype_;
   LayerWrapper wrapper_;  // may be empty
-  Linear embed_tokens_;  // its weight, [vocab_size, hidden_size], read by rows
+  Linear embed_tokens_;   // its weight, [vocab_size, hidden_size], read by rows
   RmsNorm norm_;
   std::vector<DecoderLayer> layers_;
   Linear lm_head_{nullptr};  // null where the embedding serves (tie_word_embeddings)

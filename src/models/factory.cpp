@@ -77,7 +77,8 @@ class RandomSource : public ParameterSource {
       return (name.ends_with(".bias") ? torch::zeros(shape) : torch::ones(shape))
           .to(options_.device, held_dtype(options_));
     }
-    const bool into_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+    const bool into_residual =
+        name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
     return torch::randn(shape, random_)
         .mul_(into_residual ? kDeviation * residual_scale_ : kDeviation)
         .to(options_.device, held_dtype(options_));

@@ -27,8 +27,9 @@ struct LoadOptions {
 /// or the option that device or dtype lack.
 std::shared_ptr<CausalLM> load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
 
-/// A model with random parameters: normal, standard deviation 0.02 (projections into the residual stream: divided by
-/// sqrt(2 * n_layers)), norms 1, biases 0. Drawn on the CPU from `seed`, so that every device gets the same.
+/// A model with random parameters: normal, standard deviation 0.02 (projections into the residual
+/// stream: divided by sqrt(2 * n_layers)), norms 1, biases 0. Drawn on the CPU from `seed`, so that
+/// every device gets the same.
 std::shared_ptr<CausalLM> make_random_model(const ModelConfig& config,
                                             uint64_t seed,
                                             const LoadOptions& options = {});

@@ -38,7 +38,10 @@ Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, bool invers
 
 class Rotation : public torch::autograd::Function<Rotation> {
  public:
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  static Tensor forward(AutogradContext* context,
+                        const Tensor& x,
+                        const Tensor& cos,
+                        const Tensor& sin) {
     context->save_for_backward({cos, sin});
     return rotate(x, cos, sin, false);
   }
@@ -67,7 +70,8 @@ class SiluTimes : public torch::autograd::Function<SiluTimes> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const Tensor &gate = saved[0], &up = saved[1], d_out = gradients[0].contiguous();
-    const Tensor d_gate = torch::empty(gate.sizes(), gate.options()), d_up = torch::empty(up.sizes(), up.options());
+    const Tensor d_gate = torch::empty(gate.sizes(), gate.options()),
+                 d_up = torch::empty(up.sizes(), up.options());
     check_launch(cuda::silu_times_backward({.gate = gate.const_data_ptr(),
                                             .up = up.const_data_ptr(),
                                             .gate_stride = gate.stride(0),
@@ -89,10 +93,12 @@ class SiluTimes : public torch::autograd::Function<SiluTimes> {
 
 bool serves_rows(const Tensor& x) {
   constexpr int64_t kUnit = 8;  // bf16 numbers that are loaded at once
-  if (!x.is_cuda() || x.scalar_type() != torch::kBFloat16 || !uses_cuda_kernels() || x.stride(-1) != 1 || x.numel() == 0) {
+  if (!x.is_cuda() || x.scalar_type() != torch::kBFloat16 || !uses_cuda_kernels() ||
+      x.stride(-1) != 1 || x.numel() == 0) {
     return false;
   }
-  bool aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 && x.size(-1) % kUnit == 0;
+  bool aligned =
+      reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 && x.size(-1) % kUnit == 0;
   for (int64_t i = 0; i + 1 < x.dim(); ++i) {
     aligned = aligned && x.stride(i) % kUnit == 0;
   }

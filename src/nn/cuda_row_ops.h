@@ -1,4 +1,5 @@
-// Row operations by our own CUDA kernels (nn/cuda/row_kernels.h), with gradients: one pass over memory each.
+// Row operations by our own CUDA kernels (nn/cuda/row_kernels.h), with gradients: one pass over
+// memory each.
 #pragma once
 
 #include <torch/torch.h>
@@ -13,7 +14,8 @@ bool serves_rows(const Tensor& x);
 /// silu(gate) * up: [n_rows, n_columns] each.
 Tensor cuda_silu_times(const Tensor& gate, const Tensor& up);
 
-/// x * cos + turned(x) * sin; x [n_tokens, n_heads, head_dim], cos and sin [n_tokens, 1, head_dim], without gradient.
+/// x * cos + turned(x) * sin; x [n_tokens, n_heads, head_dim], cos and sin [n_tokens, 1, head_dim],
+/// without gradient.
 Tensor cuda_rotate_halves(const Tensor& x, const Tensor& cos, const Tensor& sin);
 
 }  // namespace ssa

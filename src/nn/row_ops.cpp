@@ -47,7 +47,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
     return out;
   }
   if (torch::GradMode::is_enabled() && x.is_cuda()) {
-    return torch::rms_norm(x, weight.sizes(), weight, eps);  // one kernel, and little to keep for backward
+    return torch::rms_norm(
+        x, weight.sizes(), weight, eps);  // one kernel, and little to keep for backward
   }
   const bool half = x.scalar_type() == torch::kBFloat16 || x.scalar_type() == torch::kFloat16;
   const Tensor wide = half ? x.to(torch::kFloat32) : x;

@@ -7,14 +7,16 @@ namespace ssa {
 namespace {
 
 bool same_layout(const GistLayout& a, const GistLayout& b) {
-  return a.n_tokens() == b.n_tokens() && std::equal(a.levels().begin(), a.levels().end(), b.levels().begin());
+  return a.n_tokens() == b.n_tokens() &&
+         std::equal(a.levels().begin(), a.levels().end(), b.levels().begin());
 }
 
 /// Orders layouts so that equal ones are neighbours.
 bool before(const GistLayout& a, const GistLayout& b) {
   return a.n_tokens() != b.n_tokens()
              ? a.n_tokens() < b.n_tokens()
-             : std::lexicographical_compare(a.levels().begin(), a.levels().end(), b.levels().begin(), b.levels().end());
+             : std::lexicographical_compare(
+                   a.levels().begin(), a.levels().end(), b.levels().begin(), b.levels().end());
 }
 
 GistLayout prefix_of(const GistLayout& layout) {
@@ -69,14 +71,18 @@ Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options)
       sequences.push_back(&sequence);
     }
   }
-  std::stable_sort(sequences.begin(), sequences.end(),
-                   [](const auto* a, const auto* b) { return before(a->layout, b->layout); });
+  std::stable_sort(sequences.begin(), sequences.end(), [](const auto* a, const auto* b) {
+    return before(a->layout, b->layout);
+  });
   Batch batch;
   BatchBuilder builder;
   for (const TrainingSequence* sequence : sequences) {
     if (batch.groups.empty() || !same_layout(batch.groups.back().layout, sequence->layout)) {
-      batch.groups.push_back({static_cast<int64_t>(builder.ids.size()), 0, sequence->layout,
-                              plan_gist_mask(sequence->layout, options.rule), {}});
+      batch.groups.push_back({static_cast<int64_t>(builder.ids.size()),
+                              0,
+                              sequence->layout,
+                              plan_gist_mask(sequence->layout, options.rule),
+                              {}});
       if (options.splits_suffix && sequence->layout.prefix_end() > 0) {
         batch.groups.back().prefix = plan_gist_mask(prefix_of(sequence->layout), options.rule);
       }
@@ -100,7 +106,8 @@ Batch raw_only(const Batch& batch) {
   Batch raw;
   int64_t first = 0;
   for (const SequenceGroup& group : batch.groups) {
-    GistLayout layout(group.layout.chunk_sizes(), {group.layout.token_ids().begin(), group.layout.token_ids().end()});
+    GistLayout layout(group.layout.chunk_sizes(),
+                      {group.layout.token_ids().begin(), group.layout.token_ids().end()});
     for (int64_t i = 0; i < group.n_sequences; ++i) {
       for (int64_t t = 0; t < group.layout.n_tokens(); ++t) {
         if (group.layout.levels()[static_cast<size_t>(t)] == kRawLevel) {
@@ -129,7 +136,12 @@ Batch raw_only(const Batch& batch) {
 
 Batch to_device(const Batch& batch, torch::Device device) {
   Batch moved = batch;
-  for (Tensor* tensor : {&moved.ids, &moved.positions, &moved.target_rows, &moved.target_ids, &moved.raw_rows, &moved.in_suffix}) {
+  for (Tensor* tensor : {&moved.ids,
+                         &moved.positions,
+                         &moved.target_rows,
+                         &moved.target_ids,
+                         &moved.raw_rows,
+                         &moved.in_suffix}) {
     *tensor = tensor->to(device);
   }
   for (SequenceGroup& group : moved.groups) {

@@ -30,7 +30,8 @@ struct Batch {
   Tensor positions;    // [n_rows]
   Tensor target_rows;  // [n_targets] rows that have a target
   Tensor target_ids;   // [n_targets]
-  /// [n_targets] the row of raw_only()'s batch that predicts the same target; itself where there are no gists.
+  /// [n_targets] the row of raw_only()'s batch that predicts the same target; itself where there
+  /// are no gists.
   Tensor raw_rows;
   /// [n_targets] bool: targets behind the prefix.
   Tensor in_suffix;
@@ -47,12 +48,12 @@ struct BatchOptions {
   bool splits_suffix = false;  // plans of prefixes are wanted, for selective unfolding
 };
 
-/// On the CPU. Sequences are sorted so that equal layouts stand together; which sequences there are, and not their order in
-/// the rows, decides the outcome.
+/// On the CPU. Sequences are sorted so that equal layouts stand together; which sequences there
+/// are, and not their order in the rows, decides the outcome.
 Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options);
 
-/// The same sequences without their gists: what full attention reads. Its targets are the batch's own, where a raw token
-/// stands before them.
+/// The same sequences without their gists: what full attention reads. Its targets are the batch's
+/// own, where a raw token stands before them.
 Batch raw_only(const Batch& batch);
 
 Batch to_device(const Batch& batch, torch::Device device);

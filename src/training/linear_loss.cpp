@@ -13,7 +13,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Numbers of logits held at a time: few enough for caches to help on the CPU, enough to fill a GPU.
+/// Numbers of logits held at a time: few enough for caches to help on the CPU, enough to fill a
+/// GPU.
 int64_t logits_at_a_time(const Tensor& hidden) {
   return int64_t{1} << (hidden.is_cuda() ? 28 : 24);
 }
@@ -27,7 +28,8 @@ Tensor log_softmax_of(const Tensor& hidden, const Tensor& weight) {
 }
 
 /// What a few rows' logits give: adds to the loss, and returns the gradient of the logits.
-using RowsLoss = std::function<Tensor(const Tensor& rows, const Tensor& weight, int64_t first, const Tensor& loss)>;
+using RowsLoss = std::function<Tensor(
+    const Tensor& rows, const Tensor& weight, int64_t first, const Tensor& loss)>;
 
 #ifdef SSA_HAVE_CUDA_KERNELS
 
@@ -35,8 +37,12 @@ bool serves_cross_entropy(const Tensor& rows) {
   return uses_cuda_kernels() && rows.is_cuda() && rows.scalar_type() == torch::kBFloat16;
 }
 
-/// Logits become their gradients in place. The kernel wants columns in eights: others are made up, with no weight.
-Tensor cuda_cross_entropy(const Tensor& rows, const Tensor& weight, const Tensor& targets, const Tensor& loss) {
+/// Logits become their gradients in place. The kernel wants columns in eights: others are made up,
+/// with no weight.
+Tensor cuda_cross_entropy(const Tensor& rows,
+                          const Tensor& weight,
+                          const Tensor& targets,
+                          const Tensor& loss) {
   constexpr int64_t kUnit = 8;
   const int64_t n = weight.size(0), padded = (n + kUnit - 1) / kUnit * kUnit;
   Tensor logits = torch::empty({rows.size(0), padded}, rows.options());
@@ -46,9 +52,14 @@ Tensor cuda_cross_entropy(const Tensor& rows, const Tensor& weight, const Tensor
     logits.slice(1, 0, n).copy_(torch::mm(rows, weight.t()));
     logits.slice(1, n).fill_(-std::numeric_limits<float>::infinity());
   }
-  const Tensor losses = torch::empty({rows.size(0)}, rows.options().dtype(torch::kFloat32)), ids = targets.contiguous();
-  const int code = cuda::cross_entropy(logits.mutable_data_ptr(), ids.const_data_ptr<int64_t>(),
-                                       losses.mutable_data_ptr<float>(), rows.size(0), padded, kCudaStream);
+  const Tensor losses = torch::empty({rows.size(0)}, rows.options().dtype(torch::kFloat32)),
+               ids = targets.contiguous();
+  const int code = cuda::cross_entropy(logits.mutable_data_ptr(),
+                                       ids.const_data_ptr<int64_t>(),
+                                       losses.mutable_data_ptr<float>(),
+                                       rows.size(0),
+                                       padded,
+                                       kCudaStream);
   TORCH_CHECK(code == 0, "cross entropy: CUDA error ", code);
   loss.add_(losses.sum());
   return logits.slice(1, 0, n);
@@ -91,24 +102,28 @@ class LossFunction : public torch::autograd::Function<LossFunction> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const Tensor& scale = gradients[0];
-    return {saved[0] * scale.to(saved[0].scalar_type()), saved[1] * scale.to(saved[1].scalar_type()), Tensor()};
+    return {saved[0] * scale.to(saved[0].scalar_type()),
+            saved[1] * scale.to(saved[1].scalar_type()),
+            Tensor()};
   }
 };
 
 }  // namespace
 
 Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets) {
-  const RowsLoss rows_loss = [&](const Tensor& rows, const Tensor& narrow, int64_t first, const Tensor& loss) {
-    const Tensor wanted = targets.slice(0, first, first + rows.size(0));
-    if (serves_cross_entropy(rows)) {
-      return cuda_cross_entropy(rows, narrow, wanted, loss);
-    }
-    const Tensor log_p = log_softmax_of(rows, narrow), columns = wanted.unsqueeze(1);
-    loss.sub_(log_p.gather(1, columns).sum());
-    Tensor d_logits = log_p;
-    d_logits.exp_();
-    return d_logits.scatter_add_(1, columns, torch::full_like(columns, -1, log_p.scalar_type()));
-  };
+  const RowsLoss rows_loss =
+      [&](const Tensor& rows, const Tensor& narrow, int64_t first, const Tensor& loss) {
+        const Tensor wanted = targets.slice(0, first, first + rows.size(0));
+        if (serves_cross_entropy(rows)) {
+          return cuda_cross_entropy(rows, narrow, wanted, loss);
+        }
+        const Tensor log_p = log_softmax_of(rows, narrow), columns = wanted.unsqueeze(1);
+        loss.sub_(log_p.gather(1, columns).sum());
+        Tensor d_logits = log_p;
+        d_logits.exp_();
+        return d_logits.scatter_add_(
+            1, columns, torch::full_like(columns, -1, log_p.scalar_type()));
+      };
   return LossFunction::apply(hidden, weight, rows_loss);
 }
 
@@ -117,13 +132,15 @@ Tensor linear_distillation(const Tensor& hidden,
                            const Tensor& teacher_hidden,
                            const Tensor& teacher_weight) {
   const Tensor narrow = teacher_weight.detach().to(teacher_hidden.scalar_type());
-  const RowsLoss rows_loss = [&](const Tensor& rows, const Tensor& student_weight, int64_t first, const Tensor& loss) {
-    const Tensor log_p = log_softmax_of(rows, student_weight);
-    const Tensor teacher_log = log_softmax_of(teacher_hidden.detach().slice(0, first, first + log_p.size(0)), narrow);
-    const Tensor teacher = teacher_log.exp();
-    loss.add_((teacher * (teacher_log - log_p)).sum());
-    return log_p.exp().sub_(teacher);
-  };
+  const RowsLoss rows_loss =
+      [&](const Tensor& rows, const Tensor& student_weight, int64_t first, const Tensor& loss) {
+        const Tensor log_p = log_softmax_of(rows, student_weight);
+        const Tensor teacher_log =
+            log_softmax_of(teacher_hidden.detach().slice(0, first, first + log_p.size(0)), narrow);
+        const Tensor teacher = teacher_log.exp();
+        loss.add_((teacher * (teacher_log - log_p)).sum());
+        return log_p.exp().sub_(teacher);
+      };
   return LossFunction::apply(hidden, weight, rows_loss);
 }
 

@@ -9,14 +9,16 @@
 
 namespace ssa {
 
-/// 0: not asked for. Sources: arXiv 2604.20920 (cpt, sft, align); route and distill: docs/training.md.
+/// 0: not asked for. Sources: arXiv 2604.20920 (cpt, sft, align); route and distill:
+/// docs/training.md.
 struct ObjectiveWeights {
   double lm = 0;       // cross entropy under full attention
   double cpt = 0;      // cross entropy under the gist mask
   double sft = 0;      // cross entropy with suffixes unfolding
   double distill = 0;  // KL from full attention to the student, on targets behind the prefix
   double route = 0;    // routing distillation
-  double align = 0;    // smooth L1 between hidden states under full attention (no gradient) and under the gist mask
+  double align = 0;  // smooth L1 between hidden states under full attention (no gradient) and under
+                     // the gist mask
 
   bool any_gists() const { return cpt > 0 || sft > 0 || distill > 0 || route > 0 || align > 0; }
 };
@@ -27,10 +29,12 @@ struct ObjectiveOptions {
   SelectionOptions selection = {};  // of sft, and of distill's student where that unfolds
   bool distill_unfolds = false;     // the student attends as sft does; else under the gist mask
   int64_t route_queries = 96;       // of a sequence
-  bool recompute_layers = false;    // activation checkpointing: a layer's inside is computed again in backward
+  bool recompute_layers =
+      false;  // activation checkpointing: a layer's inside is computed again in backward
 };
 
-/// What sums are divided by: counts over the whole global batch, so that it does not matter how it is split.
+/// What sums are divided by: counts over the whole global batch, so that it does not matter how it
+/// is split.
 struct BatchCounts {
   double targets = 0;         // that the loss counts
   double suffix_targets = 0;  // of these, behind a prefix
@@ -52,10 +56,12 @@ class Objective {
   /// `teacher`: a frozen copy for distillation; null: the model itself under full attention.
   Objective(CausalLM& model, std::shared_ptr<CausalLM> teacher, const ObjectiveOptions& options);
 
-  /// Forward and backward passes over a micro-batch on the model's device: adds its share to the gradients.
+  /// Forward and backward passes over a micro-batch on the model's device: adds its share to the
+  /// gradients.
   Losses run(const Batch& batch, const BatchCounts& counts);
 
-  /// Mean negative log-likelihood of targets behind the prefix, and their number: [2] float64. No gradient.
+  /// Mean negative log-likelihood of targets behind the prefix, and their number: [2] float64. No
+  /// gradient.
   Tensor evaluate(const Batch& batch, const TrainingAttentionOptions& attention);
 
   const ObjectiveOptions& options() const { return options_; }

@@ -15,7 +15,9 @@ constexpr int64_t kShareUnit = 256;
 
 }  // namespace
 
-AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options, std::shared_ptr<ProcessGroup> group)
+AdamW::AdamW(std::vector<NamedParameter> parameters,
+             const AdamWOptions& options,
+             std::shared_ptr<ProcessGroup> group)
     : parameters_(std::move(parameters)), options_(options), group_(std::move(group)) {
   check(!parameters_.empty(), "there is nothing to train: no parameter asks for gradients");
   const torch::NoGradGuard no_grad;
@@ -36,7 +38,8 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options
     const int64_t end = begin + parameter.numel();
     parameter.mutable_grad() = gradients_.buffer.slice(0, begin, end).view_as(parameter);
     gradients_.parameters.push_back(parameter);
-    const int64_t low = std::max(begin, share_begin_), high = std::min(end, share_begin_ + share_size_);
+    const int64_t low = std::max(begin, share_begin_),
+                  high = std::min(end, share_begin_ + share_size_);
     if (low < high) {
       slices_.push_back({parameter.detach().view(-1).slice(0, low - begin, high - begin),
                          gradients_.buffer.slice(0, low, high),
@@ -59,7 +62,8 @@ double AdamW::clip(double max_norm) {
 
 void AdamW::step(double lr) {
   const torch::NoGradGuard no_grad;
-  const Tensor count = torch::full({}, static_cast<double>(n_steps_), torch::dtype(torch::kFloat32).device(first_.device()));
+  const Tensor count = torch::full(
+      {}, static_cast<double>(n_steps_), torch::dtype(torch::kFloat32).device(first_.device()));
   ++n_steps_;
   const Tensor next = count + 1;
   for (const bool decays : {true, false}) {
@@ -74,8 +78,19 @@ void AdamW::step(double lr) {
       }
     }
     if (!parameters.empty()) {
-      at::_fused_adamw_(parameters, gradients, first, second, {}, counts, lr, options_.beta1, options_.beta2,
-                        decays ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+      at::_fused_adamw_(parameters,
+                        gradients,
+                        first,
+                        second,
+                        {},
+                        counts,
+                        lr,
+                        options_.beta1,
+                        options_.beta2,
+                        decays ? options_.weight_decay : 0.0,
+                        options_.eps,
+                        /*amsgrad=*/false,
+                        /*maximize=*/false);
     }
   }
   if (group_->size() > 1) {
@@ -87,7 +102,8 @@ void AdamW::share_parameters() {
   Tensor share = torch::zeros({share_size_}, first_.options());
   int64_t begin = share_begin_;
   for (const Slice& slice : slices_) {
-    share.slice(0, begin - share_begin_, begin - share_begin_ + slice.parameter.numel()).copy_(slice.parameter);
+    share.slice(0, begin - share_begin_, begin - share_begin_ + slice.parameter.numel())
+        .copy_(slice.parameter);
     begin += slice.parameter.numel();
   }
   const Tensor whole = gather(share);
@@ -108,14 +124,21 @@ Tensor AdamW::gather(const Tensor& share) {
 }
 
 std::pair<Tensor, Tensor> AdamW::moments() {
-  const auto of = [&](const Tensor& share) { return gather(share).slice(0, 0, n_numbers_).to(torch::kCPU, /*non_blocking=*/false, /*copy=*/true); };
+  const auto of = [&](const Tensor& share) {
+    return gather(share)
+        .slice(0, 0, n_numbers_)
+        .to(torch::kCPU, /*non_blocking=*/false, /*copy=*/true);
+  };
   Tensor first = of(first_);
   return {std::move(first), of(second_)};
 }
 
 void AdamW::restore(int64_t steps, const Tensor& first, const Tensor& second) {
-  check(first.numel() == n_numbers_ && second.numel() == n_numbers_, "the optimizer's state holds ", first.numel(),
-        " numbers, the model trains ", n_numbers_);
+  check(first.numel() == n_numbers_ && second.numel() == n_numbers_,
+        "the optimizer's state holds ",
+        first.numel(),
+        " numbers, the model trains ",
+        n_numbers_);
   const int64_t end = std::min(share_begin_ + share_size_, n_numbers_);
   if (share_begin_ < end) {
     first_.slice(0, 0, end - share_begin_).copy_(first.slice(0, share_begin_, end));

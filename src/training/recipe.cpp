@@ -48,8 +48,11 @@ class Section {
       if (!known_.contains(name)) {
         const std::vector<std::string> candidates(known_.begin(), known_.end());
         const std::string near = nearest_match(name, candidates);
-        fail("recipe: ", full(name), " is not known", near.empty() ? "; known are " + join(candidates, ", ")
-                                                                   : "; did you mean " + full(near) + "?");
+        fail("recipe: ",
+             full(name),
+             " is not known",
+             near.empty() ? "; known are " + join(candidates, ", ")
+                          : "; did you mean " + full(near) + "?");
       }
     }
   }
@@ -92,6 +95,23 @@ ChunkSizes read_chunk(const toml::node& node, const std::string& key) {
   return parse_chunk_sizes(node.value<std::string>().value());
 }
 
+/// The weight of an entry {NAME, weight}; 1 where it has none.
+double read_weight(const toml::table& entry, const std::string& name, const std::string& key) {
+  for (const auto& [given, value] : entry) {
+    check(given.str() == name || given.str() == "weight",
+          "recipe: ",
+          key,
+          " has an entry with key '",
+          std::string(given.str()),
+          "'; known are ",
+          name,
+          ", weight");
+  }
+  const toml::node* weight = entry.get("weight");
+  check(weight == nullptr || weight->is_number(), "recipe: ", key, ": weight must be a number");
+  return weight == nullptr ? 1.0 : weight->value<double>().value();
+}
+
 /// Lists of paths or of {path, weight}.
 std::vector<DataSource> read_sources(Section& section, const char* key) {
   std::vector<DataSource> sources;
@@ -106,13 +126,12 @@ std::vector<DataSource> read_sources(Section& section, const char* key) {
       continue;
     }
     const toml::table* table = each.as_table();
-    check(table != nullptr && table->get("path") != nullptr && table->get("path")->is_string(), "recipe: ", section.full(key),
+    check(table != nullptr && table->get("path") != nullptr && table->get("path")->is_string(),
+          "recipe: ",
+          section.full(key),
           " holds an entry without path");
-    for (const auto& [name, value] : *table) {
-      check(name.str() == "path" || name.str() == "weight", "recipe: ", section.full(key), " has an entry with key '",
-            std::string(name.str()), "'; known are path, weight");
-    }
-    sources.push_back({table->get("path")->value<std::string>().value(), table->get("weight") ? table->get("weight")->value<double>().value_or(1) : 1});
+    sources.push_back({table->get("path")->value<std::string>().value(),
+                       read_weight(*table, "path", section.full(key))});
   }
   return sources;
 }
@@ -126,7 +145,10 @@ void read_chunks(Section& section, DataOptions& data) {
   if (node == nullptr) {
     return;
   }
-  check(node->is_array() && !node->as_array()->empty(), "recipe: ", section.full("chunks"), " must be a list");
+  check(node->is_array() && !node->as_array()->empty(),
+        "recipe: ",
+        section.full("chunks"),
+        " must be a list");
   data.chunks.clear();
   for (const toml::node& each : *node->as_array()) {
     const toml::table* table = each.as_table();
@@ -134,17 +156,26 @@ void read_chunks(Section& section, DataOptions& data) {
       data.chunks.push_back({read_chunk(each, section.full("chunks")), 1});
       continue;
     }
-    check(table->get("chunk") != nullptr, "recipe: ", section.full("chunks"), " holds an entry without chunk");
+    check(table->get("chunk") != nullptr,
+          "recipe: ",
+          section.full("chunks"),
+          " holds an entry without chunk");
     data.chunks.push_back({read_chunk(*table->get("chunk"), section.full("chunks")),
-                           table->get("weight") ? table->get("weight")->value<double>().value_or(1) : 1});
+                           read_weight(*table, "chunk", section.full("chunks"))});
   }
 }
 
 Pivot parse_pivot(const std::string& name) {
-  static const std::map<std::string, Pivot> kPivots = {{"gist", Pivot::kGist}, {"mean", Pivot::kMean}, {"quest", Pivot::kQuest},
-                                                       {"recent", Pivot::kRecent}, {"random", Pivot::kRandom}};
+  static const std::map<std::string, Pivot> kPivots = {{"gist", Pivot::kGist},
+                                                       {"mean", Pivot::kMean},
+                                                       {"quest", Pivot::kQuest},
+                                                       {"recent", Pivot::kRecent},
+                                                       {"random", Pivot::kRandom}};
   const auto found = kPivots.find(name);
-  check(found != kPivots.end(), "pivot '", name, "' is not known; known are gist, mean, quest, recent, random");
+  check(found != kPivots.end(),
+        "pivot '",
+        name,
+        "' is not known; known are gist, mean, quest, recent, random");
   return found->second;
 }
 
@@ -153,7 +184,8 @@ void read_job(const toml::table& table, Recipe& recipe) {
   job.read("output", recipe.job.output);
   job.read("seed", recipe.job.seed);
   job.check_unknown();
-  check(!recipe.job.output.empty(), "recipe: job.output is missing: the folder for checkpoints and logs");
+  check(!recipe.job.output.empty(),
+        "recipe: job.output is missing: the folder for checkpoints and logs");
   Section model(table, "model");
   model.read("path", recipe.model.path);
   model.read("init", recipe.model.init);
@@ -161,7 +193,9 @@ void read_job(const toml::table& table, Recipe& recipe) {
   model.read("device", recipe.model.device);
   model.check_unknown();
   check(!recipe.model.path.empty(), "recipe: model.path is missing: a checkpoint");
-  check(recipe.model.init == "weights" || recipe.model.init == "random", "recipe: model.init '", recipe.model.init,
+  check(recipe.model.init == "weights" || recipe.model.init == "random",
+        "recipe: model.init '",
+        recipe.model.init,
         "' is not known; known are weights, random");
 }
 
@@ -184,13 +218,17 @@ void read_data(const toml::table& table, Recipe& recipe) {
   if (!boundaries.empty()) {
     data.boundaries = parse_boundaries(boundaries);
   }
-  check(!data.sources.empty(), "recipe: data.sources is missing: datasets made by 'ssa data build'");
+  check(!data.sources.empty(),
+        "recipe: data.sources is missing: datasets made by 'ssa data build'");
   Section gist(table, "gist");
   read_chunks(gist, data);
   gist.read("word_aware", data.word_aware);
   gist.read("sink", data.sink);
   gist.read("previous_chunks", recipe.previous_chunks);
   gist.check_unknown();
+  check(recipe.previous_chunks >= 0,
+        "recipe: gist.previous_chunks must not be below 0, not ",
+        recipe.previous_chunks);
   data.seed = recipe.job.seed;
 }
 
@@ -212,17 +250,23 @@ void read_objective(const toml::table& table, Recipe& recipe) {
   section.read("pivot", pivot);
   section.read("ratio", ratio);
   section.check_unknown();
-  check(student == "gists" || student == "ssa", "recipe: objective.distill_student '", student, "' is not known; known are gists, ssa");
+  check(student == "gists" || student == "ssa",
+        "recipe: objective.distill_student '",
+        student,
+        "' is not known; known are gists, ssa");
   objective.distill_unfolds = student == "ssa";
   objective.selection.pivot = parse_pivot(pivot);
   if (ratio > 0) {
     objective.selection.ratio = ratio;
   }
   objective.rule = {recipe.data.sink, recipe.previous_chunks};
-  for (const double weight : {weights.lm, weights.cpt, weights.sft, weights.distill, weights.route, weights.align}) {
+  for (const double weight :
+       {weights.lm, weights.cpt, weights.sft, weights.distill, weights.route, weights.align}) {
     check(weight >= 0, "recipe: objective weights must not be below 0, not ", weight);
   }
-  check(weights.lm > 0 || weights.any_gists(), "recipe: no objective has a weight; set one of objective.lm, cpt, sft, distill, route, align");
+  check(weights.lm > 0 || weights.any_gists(),
+        "recipe: no objective has a weight; set one of objective.lm, cpt, sft, distill, route, "
+        "align");
   recipe.data.gists = weights.any_gists();
 }
 
@@ -255,9 +299,14 @@ void read_training(const toml::table& table, Recipe& recipe) {
   section.read("max_loss_growth", training.max_loss_growth);
   section.check_unknown();
   check(training.steps > 0 && training.global_batch_size > 0 && training.micro_batch_size >= 0,
-        "recipe: training.steps and training.global_batch_size must be above 0, and micro_batch_size not below");
-  check(recipe.schedule.warmup_steps >= 0 && recipe.schedule.warmup_steps < training.steps, "recipe: lr_scheduler.warmup_steps ",
-        recipe.schedule.warmup_steps, " is not within the ", training.steps, " steps");
+        "recipe: training.steps and training.global_batch_size must be above 0, and "
+        "micro_batch_size not below");
+  check(recipe.schedule.warmup_steps >= 0 && recipe.schedule.warmup_steps < training.steps,
+        "recipe: lr_scheduler.warmup_steps ",
+        recipe.schedule.warmup_steps,
+        " is not within the ",
+        training.steps,
+        " steps");
   recipe.schedule.total_steps = training.steps;
   recipe.objective.recompute_layers = training.activation_checkpointing;
 }
@@ -292,13 +341,26 @@ void read_outputs(const toml::table& table, Recipe& recipe) {
 }
 
 void check_sections(const toml::table& table) {
-  static const std::vector<std::string> kSections = {"job", "model", "data", "gist", "objective", "optimizer", "lr_scheduler",
-                                                     "training", "validation", "checkpoint", "metrics"};
+  static const std::vector<std::string> kSections = {"job",
+                                                     "model",
+                                                     "data",
+                                                     "gist",
+                                                     "objective",
+                                                     "optimizer",
+                                                     "lr_scheduler",
+                                                     "training",
+                                                     "validation",
+                                                     "checkpoint",
+                                                     "metrics"};
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
     if (std::find(kSections.begin(), kSections.end(), name) == kSections.end()) {
       const std::string near = nearest_match(name, kSections);
-      fail("recipe: [", name, "] is not a section", near.empty() ? "; known are " + join(kSections, ", ") : "; did you mean [" + near + "]?");
+      fail(
+          "recipe: [",
+          name,
+          "] is not a section",
+          near.empty() ? "; known are " + join(kSections, ", ") : "; did you mean [" + near + "]?");
     }
   }
 }
@@ -306,7 +368,10 @@ void check_sections(const toml::table& table) {
 /// A value from the command line: TOML where it parses, else text.
 void override_value(toml::table& table, const std::string& path, const std::string& value) {
   const size_t dot = path.find('.');
-  check(path.starts_with("--") && dot != std::string::npos, "'", path, "' is not of the form --section.key value");
+  check(path.starts_with("--") && dot != std::string::npos,
+        "'",
+        path,
+        "' is not of the form --section.key value");
   const std::string section = path.substr(2, dot - 2), key = path.substr(dot + 1);
   toml::table parsed;
   try {
@@ -322,12 +387,17 @@ void override_value(toml::table& table, const std::string& path, const std::stri
   parsed.get("value")->visit([&](auto&& node) { target.insert_or_assign(key, node); });
 }
 
-toml::table parse_recipe(const std::filesystem::path& path, std::span<const std::string> overrides) {
+toml::table parse_recipe(const std::filesystem::path& path,
+                         std::span<const std::string> overrides) {
   toml::table table;
   try {
     table = toml::parse(read_file(path), path.string());
   } catch (const toml::parse_error& error) {
-    fail(path.string(), ", line ", error.source().begin.line, ": ", std::string(error.description()));
+    fail(path.string(),
+         ", line ",
+         error.source().begin.line,
+         ": ",
+         std::string(error.description()));
   }
   for (size_t i = 0; i < overrides.size(); ++i) {
     const std::string& argument = overrides[i];
@@ -366,11 +436,19 @@ TrainingAttentionOptions parse_validation_mode(const std::string& mode, const Ma
     options.mode = mode == "full" ? TrainingMode::kFull : TrainingMode::kGists;
     return options;
   }
-  check(mode == "ssa" || mode.starts_with("ssa:"), "validation mode '", mode, "' is not known; known are full, gists, ssa[:PIVOT][:RATIO]");
+  check(mode == "ssa" || mode.starts_with("ssa:"),
+        "validation mode '",
+        mode,
+        "' is not known; known are full, gists, ssa[:PIVOT][:RATIO]");
   std::istringstream parts(mode.size() > 4 ? mode.substr(4) : "");
   for (std::string part; std::getline(parts, part, ':');) {
-    if (!part.empty() && part.find_first_not_of("0123456789.") == std::string::npos) {
-      options.selection.ratio = std::stod(part);
+    if (part.find_first_of("0123456789.") == 0) {
+      char* end = nullptr;
+      options.selection.ratio = std::strtod(part.c_str(), &end);
+      check(*end == '\0' && options.selection.ratio > 0.0,
+            "validation mode '",
+            mode,
+            "': its ratio is not a number above 0");
     } else {
       options.selection.pivot = parse_pivot(part);
     }

@@ -21,9 +21,11 @@ struct JobSettings {
 };
 
 struct ModelSettings {
-  std::filesystem::path path;  // checkpoint; with init = "random" its config.json and tokenizer are enough; required
+  std::filesystem::path
+      path;  // checkpoint; with init = "random" its config.json and tokenizer are enough; required
   std::string init = "weights";
-  std::string dtype = "bf16";  // of activations; parameters, gradients and moments are float32 (f64: all float64)
+  std::string dtype =
+      "bf16";  // of activations; parameters, gradients and moments are float32 (f64: all float64)
   std::string device = "auto";
 };
 
@@ -33,7 +35,8 @@ struct TrainingSettings {
   int64_t micro_batch_size = 0;   // rows a forward pass; 0: all that fall to a process
   double max_norm = 1.0;          // of gradients; 0: no clipping
   bool activation_checkpointing = false;
-  double max_loss_growth = 4.0;  // stops where the loss is this many times its recent mean; 0: only where it is not finite
+  double max_loss_growth = 4.0;  // stops where the loss is this many times its recent mean; 0: only
+                                 // where it is not finite
 };
 
 struct ValidationSettings {
@@ -71,9 +74,9 @@ struct Recipe {
   std::string text;
 };
 
-/// `overrides`: "--section.key", "value" alternating or "--section.key=value"; values are TOML, or a bare string. Throws
-/// Error naming file, line and key for what does not parse, an unknown key (with the nearest match), a wrong type, or
-/// values that do not fit each other.
+/// `overrides`: "--section.key", "value" alternating or "--section.key=value"; values are TOML, or
+/// a bare string. Throws Error naming file, line and key for what does not parse, an unknown key
+/// (with the nearest match), a wrong type, or values that do not fit each other.
 Recipe read_recipe(const std::filesystem::path& path, std::span<const std::string> overrides);
 
 /// How one of ValidationSettings::modes attends. Throws Error naming it.

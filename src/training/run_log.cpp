@@ -71,7 +71,8 @@ uint32_t crc32c(const std::string& bytes) {
 
 EventFile::EventFile(const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder);
-  const std::filesystem::path path = folder / concat("events.out.tfevents.", static_cast<int64_t>(now()), ".ssa");
+  const std::filesystem::path path =
+      folder / concat("events.out.tfevents.", static_cast<int64_t>(now()), ".ssa");
   file_.reset(std::fopen(path.c_str(), "ab"));
   check(file_ != nullptr, path.string(), ": cannot be written: ", std::strerror(errno));
   write_record(field(1, 1) + little_endian(now()) + message_field(3, "brain.Event:2"));
@@ -80,16 +81,21 @@ EventFile::EventFile(const std::filesystem::path& folder) {
 void EventFile::scalars(int64_t step, const NamedValues& values) {
   std::string summary;
   for (const auto& [name, value] : values) {
-    summary += message_field(1, message_field(1, name) + field(2, 5) + little_endian(static_cast<float>(value)));
+    summary += message_field(
+        1, message_field(1, name) + field(2, 5) + little_endian(static_cast<float>(value)));
   }
-  write_record(field(1, 1) + little_endian(now()) + field(2, 0) + varint(static_cast<uint64_t>(step)) + message_field(5, summary));
+  write_record(field(1, 1) + little_endian(now()) + field(2, 0) +
+               varint(static_cast<uint64_t>(step)) + message_field(5, summary));
 }
 
 void EventFile::write_record(const std::string& event) {
   const std::string length = little_endian(static_cast<uint64_t>(event.size()));
-  const std::string record = length + little_endian(masked_crc(length)) + event + little_endian(masked_crc(event));
-  check(std::fwrite(record.data(), 1, record.size(), file_.get()) == record.size() && std::fflush(file_.get()) == 0,
-        "the TensorBoard file cannot be written: ", std::strerror(errno));
+  const std::string record =
+      length + little_endian(masked_crc(length)) + event + little_endian(masked_crc(event));
+  check(std::fwrite(record.data(), 1, record.size(), file_.get()) == record.size() &&
+            std::fflush(file_.get()) == 0,
+        "the TensorBoard file cannot be written: ",
+        std::strerror(errno));
 }
 
 CsvFile::CsvFile(const std::filesystem::path& path, std::vector<std::string> columns)
@@ -104,7 +110,8 @@ CsvFile::CsvFile(const std::filesystem::path& path, std::vector<std::string> col
 void CsvFile::row(const NamedValues& values) {
   std::vector<std::string> cells;
   for (const std::string& column : columns_) {
-    const auto found = std::find_if(values.begin(), values.end(), [&](const auto& each) { return each.first == column; });
+    const auto found = std::find_if(
+        values.begin(), values.end(), [&](const auto& each) { return each.first == column; });
     char text[40] = "";
     if (found != values.end()) {
       std::snprintf(text, sizeof text, "%.9g", found->second);
@@ -115,7 +122,8 @@ void CsvFile::row(const NamedValues& values) {
   check(file != nullptr, path_.string(), ": cannot be written: ", std::strerror(errno));
   const std::string line = join(cells, ",") + "\n";
   const bool ok = std::fwrite(line.data(), 1, line.size(), file) == line.size();
-  check(std::fclose(file) == 0 && ok, path_.string(), ": cannot be written: ", std::strerror(errno));
+  check(
+      std::fclose(file) == 0 && ok, path_.string(), ": cannot be written: ", std::strerror(errno));
 }
 
 }  // namespace ssa

@@ -13,7 +13,8 @@ namespace ssa {
 
 using NamedValues = std::vector<std::pair<std::string, double>>;
 
-/// A TensorBoard event file: TFRecord frames of Event protobufs with scalar summaries. Flushed at every step.
+/// A TensorBoard event file: TFRecord frames of Event protobufs with scalar summaries. Flushed at
+/// every step.
 class EventFile {
  public:
   /// Makes FOLDER/events.out.tfevents.TIME.ssa. Throws Error naming the path.

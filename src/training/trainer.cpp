@@ -50,7 +50,8 @@ uint64_t peak_memory(torch::Device device) {
   return static_cast<uint64_t>(stats.allocated_bytes[0].peak);
 }
 
-/// Forward and backward passes of a batch: 6 operations a weight and token, 12 a channel and pair that attends.
+/// Forward and backward passes of a batch: 6 operations a weight and token, 12 a channel and pair
+/// that attends.
 double flops_of(const Batch& batch, const ModelConfig& config, double n_weights, bool has_gists) {
   double pairs = 0;
   for (const SequenceGroup& group : batch.groups) {
@@ -58,13 +59,15 @@ double flops_of(const Batch& batch, const ModelConfig& config, double n_weights,
     double of_one = n * n / 2;
     if (has_gists && group.plan->prefix_end > 0) {
       const auto suffix = static_cast<double>(group.plan->n_suffix());
-      of_one = static_cast<double>(group.plan->n_slots) * static_cast<double>(group.plan->prefix_end - group.plan->far_begin) / 2 +
+      of_one = static_cast<double>(group.plan->n_slots) *
+                   static_cast<double>(group.plan->prefix_end - group.plan->far_begin) / 2 +
                suffix * (suffix / 2 + static_cast<double>(group.plan->rect_keys.numel()));
     }
     pairs += of_one * static_cast<double>(group.n_sequences);
   }
   const auto width = static_cast<double>(config.n_heads * config.head_dim);
-  return 6 * n_weights * static_cast<double>(batch.n_rows()) + 12 * width * static_cast<double>(config.n_layers) * pairs;
+  return 6 * n_weights * static_cast<double>(batch.n_rows()) +
+         12 * width * static_cast<double>(config.n_layers) * pairs;
 }
 
 /// What one process computes in a step, read ahead by a thread of its own.
@@ -87,7 +90,8 @@ std::vector<double> sum_over(ProcessGroup& group, std::vector<double> values) {
 constexpr const char* kLossNames[] = {"loss", "lm", "cpt", "sft", "distill", "route", "align"};
 
 std::vector<Tensor> in_order(const Losses& losses) {
-  return {losses.total, losses.lm, losses.cpt, losses.sft, losses.distill, losses.route, losses.align};
+  return {
+      losses.total, losses.lm, losses.cpt, losses.sft, losses.distill, losses.route, losses.align};
 }
 
 class Trainer {
@@ -101,8 +105,10 @@ class Trainer {
     reducer_.emplace(group_, std::vector<FlatGradients>{optimizer_->gradients()});
     std::shared_ptr<CausalLM> teacher;
     if (!recipe_.teacher.empty()) {
-      teacher = load_model(*open_checkpoint(recipe_.teacher), {.dtype = model_->dtype(), .device = device_});
-      check(teacher->config().vocab_size >= source_->config().vocab_size - 3, "the teacher's vocabulary does not fit the model's");
+      teacher = load_model(*open_checkpoint(recipe_.teacher),
+                           {.dtype = model_->dtype(), .device = device_});
+      check(teacher->config().vocab_size >= source_->config().vocab_size - 3,
+            "the teacher's vocabulary does not fit the model's");
     }
     objective_.emplace(*model_, teacher, recipe_.objective);
     open_data();
@@ -125,11 +131,13 @@ class Trainer {
       step();
       watchdog.progress(state_.step);
       const bool last = state_.step == recipe_.training.steps || stopped_;
-      if (recipe_.validation.interval > 0 && (last || state_.step % recipe_.validation.interval == 0)) {
+      if (recipe_.validation.interval > 0 &&
+          (last || state_.step % recipe_.validation.interval == 0)) {
         const auto task = watchdog.long_task();
         validate();
       }
-      if (last || (recipe_.checkpoint.interval > 0 && state_.step % recipe_.checkpoint.interval == 0)) {
+      if (last ||
+          (recipe_.checkpoint.interval > 0 && state_.step % recipe_.checkpoint.interval == 0)) {
         const auto task = watchdog.long_task();
         save();
       }
@@ -142,8 +150,12 @@ class Trainer {
 
  private:
   void check_batch() const {
-    check(recipe_.training.global_batch_size % group_->size() == 0, "training.global_batch_size ", recipe_.training.global_batch_size,
-          " does not divide among ", group_->size(), " processes");
+    check(recipe_.training.global_batch_size % group_->size() == 0,
+          "training.global_batch_size ",
+          recipe_.training.global_batch_size,
+          " does not divide among ",
+          group_->size(),
+          " processes");
   }
 
   void say(const std::string& line) const {
@@ -154,15 +166,22 @@ class Trainer {
 
   void load() {
     const torch::ScalarType dtype = parse_dtype(recipe_.model.dtype);
-    const LoadOptions load{.dtype = dtype,
-                           .held_dtype = dtype == torch::kBFloat16 ? std::optional(torch::kFloat32) : std::nullopt,
-                           .device = device_};
-    const std::filesystem::path path = options_.init_from.empty() ? recipe_.model.path : options_.init_from;
+    const LoadOptions load{
+        .dtype = dtype,
+        .held_dtype = dtype == torch::kBFloat16 ? std::optional(torch::kFloat32) : std::nullopt,
+        .device = device_};
+    const std::filesystem::path path =
+        options_.init_from.empty() ? recipe_.model.path : options_.init_from;
     const bool random = recipe_.model.init == "random" && options_.init_from.empty();
     source_ = random ? open_untrained(path) : open_checkpoint(path);
-    model_ = random ? make_random_model(source_->config(), recipe_.job.seed, load) : load_model(*source_, load);
-    check(recipe_.data.seq_len <= source_->config().max_position_embeddings, "data.seq_len ", recipe_.data.seq_len,
-          " is beyond the model's ", source_->config().max_position_embeddings, " positions");
+    model_ = random ? make_random_model(source_->config(), recipe_.job.seed, load)
+                    : load_model(*source_, load);
+    check(recipe_.data.seq_len <= source_->config().max_position_embeddings,
+          "data.seq_len ",
+          recipe_.data.seq_len,
+          " is beyond the model's ",
+          source_->config().max_position_embeddings,
+          " positions");
   }
 
   std::vector<NamedParameter> trainable_parameters() {
@@ -170,10 +189,12 @@ class Trainer {
     for (auto& parameter : model_->named_parameters()) {
       parameter.value().set_requires_grad(true);
       parameters.push_back({parameter.key(), parameter.value()});
-      n_weights_ += parameter.value().dim() >= 2 ? static_cast<double>(parameter.value().numel()) : 0.0;
+      n_weights_ +=
+          parameter.value().dim() >= 2 ? static_cast<double>(parameter.value().numel()) : 0.0;
     }
     if (!source_->config().tie_word_embeddings) {  // looked up, not multiplied
-      n_weights_ -= static_cast<double>(source_->config().vocab_size * source_->config().hidden_size);
+      n_weights_ -=
+          static_cast<double>(source_->config().vocab_size * source_->config().hidden_size);
     }
     return parameters;
   }
@@ -181,10 +202,13 @@ class Trainer {
   DataVocabulary vocabulary() const {
     const ModelConfig& config = source_->config();
     const Json json = source_->tokenizer_json();
-    const GistSettings gist = config.gist.is_null() ? GistSettings() : parse_gist_settings(config.gist);
-    check(!recipe_.data.gists || !gist.token_ids.empty(), recipe_.model.path.string(),
+    const GistSettings gist =
+        config.gist.is_null() ? GistSettings() : parse_gist_settings(config.gist);
+    check(!recipe_.data.gists || !gist.token_ids.empty(),
+          recipe_.model.path.string(),
           " has no gist tokens; 'ssa gistify' adds them (or set objective.lm alone)");
-    const std::optional<int64_t> eos = config.eos_token_ids.empty() ? std::nullopt : std::optional(config.eos_token_ids.front());
+    const std::optional<int64_t> eos =
+        config.eos_token_ids.empty() ? std::nullopt : std::optional(config.eos_token_ids.front());
     if (json.is_null()) {
       DataVocabulary words;  // datasets of ids alone, chunks without regard to words
       words.gist_ids = gist.token_ids;
@@ -192,7 +216,8 @@ class Trainer {
       words.eos_id = eos;
       return words;
     }
-    return make_data_vocabulary(Tokenizer::from_json(json), gist.token_ids, config.bos_token_id, eos);
+    return make_data_vocabulary(
+        Tokenizer::from_json(json), gist.token_ids, config.bos_token_id, eos);
   }
 
   void open_data() {
@@ -211,12 +236,15 @@ class Trainer {
       held_out.chunks = {recipe_.data.chunks.front()};
       validation_.emplace(held_out, words);
     }
-    check(recipe_.validation.interval == 0 || validation_, "recipe: validation.interval is set, and validation.sources is not");
+    check(recipe_.validation.interval == 0 || validation_,
+          "recipe: validation.interval is set, and validation.sources is not");
   }
 
   void resume() {
     const auto newest = newest_training_checkpoint(recipe_.job.output);
-    check(newest.has_value(), recipe_.job.output.string(), " holds no whole checkpoint to resume from");
+    check(newest.has_value(),
+          recipe_.job.output.string(),
+          " holds no whole checkpoint to resume from");
     state_ = load_training_checkpoint(*newest, *model_, *optimizer_);
     last_checkpoint_ = *newest;
     if (group_->is_main()) {
@@ -231,7 +259,8 @@ class Trainer {
     std::filesystem::create_directories(recipe_.job.output);
     std::vector<std::string> columns = {"step"};
     columns.insert(columns.end(), std::begin(kLossNames), std::end(kLossNames));
-    for (const char* name : {"grad_norm", "lr", "tokens_per_second", "mfu", "memory_gib", "seconds"}) {
+    for (const char* name :
+         {"grad_norm", "lr", "tokens_per_second", "mfu", "memory_gib", "seconds"}) {
       columns.emplace_back(name);
     }
     csv_.emplace(recipe_.job.output / "log.csv", columns);
@@ -248,8 +277,11 @@ class Trainer {
   /// Rows of the step that begins at `first`, on the CPU.
   StepBatches read_step(uint64_t first) const {
     const int64_t n = recipe_.training.global_batch_size / group_->size();
-    const int64_t micro = recipe_.training.micro_batch_size > 0 ? std::min(n, recipe_.training.micro_batch_size) : n;
-    const BatchOptions layout{recipe_.objective.rule, recipe_.objective.weights.sft > 0 || recipe_.objective.distill_unfolds};
+    const int64_t micro =
+        recipe_.training.micro_batch_size > 0 ? std::min(n, recipe_.training.micro_batch_size) : n;
+    const BatchOptions layout{
+        recipe_.objective.rule,
+        recipe_.objective.weights.sft > 0 || recipe_.objective.distill_unfolds};
     StepBatches step;
     for (int64_t begin = 0; begin < n; begin += micro) {
       std::vector<TrainingRow> rows;
@@ -267,7 +299,8 @@ class Trainer {
   }
 
   void prefetch() {
-    next_ = std::async(std::launch::async, [this, first = state_.next_row] { return read_step(first); });
+    next_ = std::async(std::launch::async,
+                       [this, first = state_.next_row] { return read_step(first); });
   }
 
   void step() {
@@ -278,12 +311,17 @@ class Trainer {
       prefetch();
     }
     const bool wants_stop = options_.stop != nullptr && options_.stop->load();
-    const std::vector<double> totals = sum_over(*group_, {batches.counts.targets, batches.counts.suffix_targets,
-                                                          batches.counts.sequences, batches.counts.raw_tokens, wants_stop ? 1.0 : 0.0});
+    const std::vector<double> totals = sum_over(*group_,
+                                                {batches.counts.targets,
+                                                 batches.counts.suffix_targets,
+                                                 batches.counts.sequences,
+                                                 batches.counts.raw_tokens,
+                                                 wants_stop ? 1.0 : 0.0});
     const BatchCounts counts{totals[0], totals[1], totals[2], totals[3]};
     stopped_ = totals[4] > 0;
     optimizer_->zero_grad();
-    Tensor sums = torch::zeros({std::ssize(kLossNames)}, torch::dtype(torch::kFloat64).device(device_));
+    Tensor sums =
+        torch::zeros({std::ssize(kLossNames)}, torch::dtype(torch::kFloat64).device(device_));
     for (size_t i = 0; i < batches.micro.size(); ++i) {
       const Batch batch = to_device(batches.micro[i], device_);
       if (i + 1 == batches.micro.size() && !recipe_.objective.recompute_layers) {
@@ -313,24 +351,45 @@ class Trainer {
   }
 
   void check_loss(double loss, double norm) {
-    const std::string kept = last_checkpoint_.empty() ? "there is no checkpoint yet" : "the last good checkpoint is " + last_checkpoint_.string();
-    check(std::isfinite(loss) && std::isfinite(norm), "step ", state_.step, ": the loss is ", loss, " and the gradients' norm ", norm,
-          "; training stops, ", kept);
+    const std::string kept = last_checkpoint_.empty()
+                                 ? "there is no checkpoint yet"
+                                 : "the last good checkpoint is " + last_checkpoint_.string();
+    check(std::isfinite(loss) && std::isfinite(norm),
+          "step ",
+          state_.step,
+          ": the loss is ",
+          loss,
+          " and the gradients' norm ",
+          norm,
+          "; training stops, ",
+          kept);
     const double limit = recipe_.training.max_loss_growth;
-    check(limit <= 0 || state_.step <= 20 || loss <= limit * state_.recent_loss || loss < 1e-3, "step ", state_.step, ": the loss jumped from ",
-          state_.recent_loss, " to ", loss, " (training.max_loss_growth ", limit, "); training stops, ", kept);
+    check(limit <= 0 || state_.step <= 20 || loss <= limit * state_.recent_loss || loss < 1e-3,
+          "step ",
+          state_.step,
+          ": the loss jumped from ",
+          state_.recent_loss,
+          " to ",
+          loss,
+          " (training.max_loss_growth ",
+          limit,
+          "); training stops, ",
+          kept);
     state_.recent_loss = state_.step == 1 ? loss : 0.9 * state_.recent_loss + 0.1 * loss;
   }
 
   void log(const double* losses, double norm, double lr) {
-    if (!group_->is_main() || (state_.step % recipe_.metrics.log_interval != 0 && state_.step != 1 && state_.step != recipe_.training.steps)) {
+    if (!group_->is_main() || (state_.step % recipe_.metrics.log_interval != 0 &&
+                               state_.step != 1 && state_.step != recipe_.training.steps)) {
       return;
     }
     if (device_.is_cuda()) {
       torch::cuda::synchronize();
     }
     const double seconds = seconds_since(last_log_), speed = raw_tokens_ / seconds;
-    const double peak = peak_flops(device_), mfu = peak > 0 ? 100 * flops_ / seconds / peak : std::numeric_limits<double>::quiet_NaN();
+    const double peak = peak_flops(device_), mfu = peak > 0
+                                                       ? 100 * flops_ / seconds / peak
+                                                       : std::numeric_limits<double>::quiet_NaN();
     const uint64_t memory = peak_memory(device_);
     NamedValues values = {{"step", static_cast<double>(state_.step)}};
     std::string parts;
@@ -344,17 +403,33 @@ class Trainer {
         parts += text;
       }
     }
-    const NamedValues rest = {{"grad_norm", norm}, {"lr", lr}, {"tokens_per_second", speed}, {"mfu", mfu},
-                              {"memory_gib", static_cast<double>(memory) / (1 << 30)}, {"seconds", seconds}};
+    const NamedValues rest = {{"grad_norm", norm},
+                              {"lr", lr},
+                              {"tokens_per_second", speed},
+                              {"mfu", mfu},
+                              {"memory_gib", static_cast<double>(memory) / (1 << 30)},
+                              {"seconds", seconds}};
     values.insert(values.end(), rest.begin(), rest.end());
     csv_->row(values);
     if (events_) {
-      events_->scalars(state_.step, {{"loss_metrics/global_avg_loss", losses[0]}, {"grad_norm", norm}, {"lr", lr},
-                                     {"throughput(tps)", speed}, {"memory/max_active(GiB)", static_cast<double>(memory) / (1 << 30)}});
+      events_->scalars(state_.step,
+                       {{"loss_metrics/global_avg_loss", losses[0]},
+                        {"grad_norm", norm},
+                        {"lr", lr},
+                        {"throughput(tps)", speed},
+                        {"memory/max_active(GiB)", static_cast<double>(memory) / (1 << 30)}});
     }
     char line[320];
-    std::snprintf(line, sizeof line, "step: %lld  loss: %.4f %s  grad_norm: %.4f  lr: %.3g  memory: %s  tps: %.0f", static_cast<long long>(state_.step),
-                  losses[0], parts.c_str(), norm, lr, format_bytes(memory).c_str(), speed);
+    std::snprintf(line,
+                  sizeof line,
+                  "step: %lld  loss: %.4f %s  grad_norm: %.4f  lr: %.3g  memory: %s  tps: %.0f",
+                  static_cast<long long>(state_.step),
+                  losses[0],
+                  parts.c_str(),
+                  norm,
+                  lr,
+                  format_bytes(memory).c_str(),
+                  speed);
     std::string text = line;
     if (peak > 0) {
       std::snprintf(line, sizeof line, "  tflops: %.1f  mfu: %.1f%%", flops_ / seconds / 1e12, mfu);
@@ -371,15 +446,21 @@ class Trainer {
     NamedValues values = {{"step", static_cast<double>(state_.step)}}, scalars;
     std::string line = concat("validation at step ", state_.step, ", perplexity of suffixes:");
     std::vector<double> sums(recipe_.validation.modes.size() * 2, 0.0);
-    const int64_t block = std::max<int64_t>(1, recipe_.training.micro_batch_size > 0 ? recipe_.training.micro_batch_size : 4);
-    for (int64_t first = group_->rank() * block; first < recipe_.validation.rows; first += group_->size() * block) {
+    const int64_t block = std::max<int64_t>(
+        1, recipe_.training.micro_batch_size > 0 ? recipe_.training.micro_batch_size : 4);
+    for (int64_t first = group_->rank() * block; first < recipe_.validation.rows;
+         first += group_->size() * block) {
       std::vector<TrainingRow> rows;
       for (int64_t i = first; i < std::min(recipe_.validation.rows, first + block); ++i) {
         rows.push_back(validation_->row(static_cast<uint64_t>(i)));
       }
       const Batch batch = to_device(make_batch(rows, {recipe_.objective.rule, true}), device_);
       for (size_t mode = 0; mode < recipe_.validation.modes.size(); ++mode) {
-        const Tensor result = objective_->evaluate(batch, parse_validation_mode(recipe_.validation.modes[mode], recipe_.objective.rule)).cpu();
+        const Tensor result = objective_
+                                  ->evaluate(batch,
+                                             parse_validation_mode(recipe_.validation.modes[mode],
+                                                                   recipe_.objective.rule))
+                                  .cpu();
         sums[2 * mode] += result[0].item<double>();
         sums[2 * mode + 1] += result[1].item<double>();
       }
@@ -388,9 +469,11 @@ class Trainer {
     for (size_t mode = 0; mode < recipe_.validation.modes.size(); ++mode) {
       const double perplexity = std::exp(sums[2 * mode] / sums[2 * mode + 1]);
       values.emplace_back(recipe_.validation.modes[mode], perplexity);
-      scalars.emplace_back("validation_metrics/perplexity/" + recipe_.validation.modes[mode], perplexity);
+      scalars.emplace_back("validation_metrics/perplexity/" + recipe_.validation.modes[mode],
+                           perplexity);
       char text[64];
-      std::snprintf(text, sizeof text, " %s %.3f", recipe_.validation.modes[mode].c_str(), perplexity);
+      std::snprintf(
+          text, sizeof text, " %s %.3f", recipe_.validation.modes[mode].c_str(), perplexity);
       line += text;
     }
     if (group_->is_main()) {
@@ -400,13 +483,20 @@ class Trainer {
         events_->scalars(state_.step, scalars);
       }
     }
-    last_log_ += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds_since(start)));
+    last_log_ += std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(seconds_since(start)));
   }
 
   void save() {
     const auto start = Clock::now();
     state_.recipe = recipe_.text;
-    save_training_checkpoint(recipe_.job.output, *source_, *model_, *optimizer_, state_, recipe_.checkpoint.keep, *group_);
+    save_training_checkpoint(recipe_.job.output,
+                             *source_,
+                             *model_,
+                             *optimizer_,
+                             state_,
+                             recipe_.checkpoint.keep,
+                             *group_);
     group_->barrier();
     if (const auto newest = newest_training_checkpoint(recipe_.job.output)) {
       last_checkpoint_ = *newest;
@@ -414,7 +504,8 @@ class Trainer {
     if (group_->is_main()) {
       say(concat("saved ", last_checkpoint_.string()));
     }
-    last_log_ += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds_since(start)));
+    last_log_ += std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(seconds_since(start)));
   }
 
   const Recipe& recipe_;
@@ -433,7 +524,7 @@ class Trainer {
   std::optional<CsvFile> csv_, validation_csv_;
   std::optional<EventFile> events_;
   bool stopped_ = false;
-  double n_weights_ = 0;  // that a token is multiplied with
+  double n_weights_ = 0;               // that a token is multiplied with
   double raw_tokens_ = 0, flops_ = 0;  // since the last line
   Clock::time_point last_log_;
 };
@@ -444,12 +535,18 @@ torch::Device training_device(const std::string& name) {
   if (name == "auto") {
     return torch::cuda::is_available() ? torch::Device(torch::kCUDA) : torch::Device(torch::kCPU);
   }
-  check(name == "cpu" || name == "cuda", "recipe: model.device '", name, "' is not known; known are auto, cpu, cuda");
-  check(name == "cpu" || torch::cuda::is_available(), "recipe: model.device is cuda, and LibTorch sees no CUDA device");
+  check(name == "cpu" || name == "cuda",
+        "recipe: model.device '",
+        name,
+        "' is not known; known are auto, cpu, cuda");
+  check(name == "cpu" || torch::cuda::is_available(),
+        "recipe: model.device is cuda, and LibTorch sees no CUDA device");
   return torch::Device(name);
 }
 
-TrainingResult train(const Recipe& recipe, const TrainerOptions& options, std::shared_ptr<ProcessGroup> group) {
+TrainingResult train(const Recipe& recipe,
+                     const TrainerOptions& options,
+                     std::shared_ptr<ProcessGroup> group) {
   Trainer trainer(recipe, options, std::move(group));
   return trainer.run();
 }

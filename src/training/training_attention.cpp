@@ -17,15 +17,25 @@ AttentionInput rows_of(const AttentionInput& in, int64_t first, int64_t n) {
 
 /// Plain causal attention of sequences of equal length.
 Tensor attend_fully(const AttentionInput& in, int64_t n_sequences) {
-  const auto heads = [&](const Tensor& x) { return x.unflatten(0, {n_sequences, -1}).transpose(1, 2); };
+  const auto heads = [&](const Tensor& x) {
+    return x.unflatten(0, {n_sequences, -1}).transpose(1, 2);
+  };
   const int64_t group = in.q.size(1) / in.k.size(1);
   if (in.q.is_cuda() && in.q.scalar_type() == torch::kBFloat16) {
-    const auto result = at::_scaled_dot_product_cudnn_attention(
-        heads(in.q), heads(in.k), heads(in.v), {}, /*compute_log_sumexp=*/true, 0.0, /*is_causal=*/true, false, in.scale);
+    const auto result = at::_scaled_dot_product_cudnn_attention(heads(in.q),
+                                                                heads(in.k),
+                                                                heads(in.v),
+                                                                {},
+                                                                /*compute_log_sumexp=*/true,
+                                                                0.0,
+                                                                /*is_causal=*/true,
+                                                                false,
+                                                                in.scale);
     return std::get<0>(result).transpose(1, 2).flatten(0, 1);
   }
   const auto shared = [&](const Tensor& x) { return heads(x).repeat_interleave(group, 1); };
-  return torch::scaled_dot_product_attention(heads(in.q), shared(in.k), shared(in.v), {}, 0.0, /*is_causal=*/true, in.scale)
+  return torch::scaled_dot_product_attention(
+             heads(in.q), shared(in.k), shared(in.v), {}, 0.0, /*is_causal=*/true, in.scale)
       .transpose(1, 2)
       .flatten(0, 1);
 }
@@ -43,8 +53,13 @@ Tensor unfold(const AttentionInput& in, const SequenceGroup& group, const Unfold
   const Tensor visible = mask.attended(q.detach(), k.detach());
   const int64_t n_group = q.size(1) / k.size(0);
   const auto shared = [&](const Tensor& x) { return x.repeat_interleave(n_group, 0).unsqueeze(0); };
-  const Tensor suffix_out = torch::scaled_dot_product_attention(
-      q.transpose(0, 1).unsqueeze(0), shared(k), shared(v), shared(visible), 0.0, /*is_causal=*/false, in.scale);
+  const Tensor suffix_out = torch::scaled_dot_product_attention(q.transpose(0, 1).unsqueeze(0),
+                                                                shared(k),
+                                                                shared(v),
+                                                                shared(visible),
+                                                                0.0,
+                                                                /*is_causal=*/false,
+                                                                in.scale);
   return torch::cat({prefix_out, suffix_out.squeeze(0).transpose(0, 1)});
 }
 
@@ -70,7 +85,8 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
       outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, group.plan, in.scale));
     }
     if (options_.route_queries > 0 && layer > 0 && group.layout.prefix_end() > 0) {
-      const Tensor loss = route_loss(rows, group.layout, group.n_sequences, options_.rule, options_.route_queries);
+      const Tensor loss =
+          route_loss(rows, group.layout, group.n_sequences, options_.rule, options_.route_queries);
       if (loss.defined()) {
         route_loss_ = route_loss_.defined() ? route_loss_ + loss : loss;
       }
@@ -83,8 +99,11 @@ const UnfoldMask& TrainingAttention::mask_of(const SequenceGroup& group, const A
   std::unique_ptr<UnfoldMask>& mask = masks_[group.first_row];
   if (!mask) {
     const int64_t n = group.layout.n_tokens();
-    mask = std::make_unique<UnfoldMask>(ChunkView{group.layout, true}, options_.rule, options_.selection,
-                                        SuffixQueries{{group.layout.prefix_end(), n}, n}, in.q.size(1) / in.k.size(1),
+    mask = std::make_unique<UnfoldMask>(ChunkView{group.layout, true},
+                                        options_.rule,
+                                        options_.selection,
+                                        SuffixQueries{{group.layout.prefix_end(), n}, n},
+                                        in.q.size(1) / in.k.size(1),
                                         in.q.device());
   }
   return *mask;

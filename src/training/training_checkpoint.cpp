@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/remove_folder.h"
 #include "base/file.h"
+#include "base/remove_folder.h"
 #include "checkpoint/atomic_folder.h"
 #include "checkpoint/hf_save.h"
 #include "checkpoint/safetensors.h"
@@ -24,7 +24,10 @@ constexpr const char* kParameterPrefix = "parameter.";
 class TrainedCheckpoint : public Checkpoint {
  public:
   TrainedCheckpoint(const Checkpoint& source, const CausalLM& model, torch::ScalarType dtype)
-      : source_(source), config_(source.config()), parameters_(model.named_parameters()), dtype_(dtype) {
+      : source_(source),
+        config_(source.config()),
+        parameters_(model.named_parameters()),
+        dtype_(dtype) {
     config_.dtype = to_dtype(dtype);
   }
 
@@ -36,7 +39,9 @@ class TrainedCheckpoint : public Checkpoint {
     return names;
   }
   bool has_tensor(const std::string& name) const override { return parameters_.contains(name); }
-  std::vector<int64_t> tensor_shape(const std::string& name) const override { return parameters_[name].sizes().vec(); }
+  std::vector<int64_t> tensor_shape(const std::string& name) const override {
+    return parameters_[name].sizes().vec();
+  }
   DType tensor_dtype(const std::string&) const override { return to_dtype(dtype_); }
   HostTensor tensor(const std::string& name) const override {
     return to_host(parameters_[name].detach().to(torch::kCPU, dtype_));
@@ -68,7 +73,8 @@ class UntrainedCheckpoint : public Checkpoint {
  public:
   explicit UntrainedCheckpoint(const std::filesystem::path& folder)
       : folder_(folder),
-        config_(parse_hf_config(read_json_file(folder / "config.json"), read_if_present(folder / "generation_config.json"))) {}
+        config_(parse_hf_config(read_json_file(folder / "config.json"),
+                                read_if_present(folder / "generation_config.json"))) {}
 
   std::string format() const override { return "no weights"; }
   const ModelConfig& config() const override { return config_; }
@@ -78,12 +84,18 @@ class UntrainedCheckpoint : public Checkpoint {
   HostTensor tensor(const std::string& name) const override { missing(name); }
   uint64_t tensor_bytes() const override { return 0; }
   Json tokenizer_json() const override { return read_if_present(folder_ / "tokenizer.json"); }
-  Json tokenizer_config() const override { return read_if_present(folder_ / "tokenizer_config.json"); }
+  Json tokenizer_config() const override {
+    return read_if_present(folder_ / "tokenizer_config.json");
+  }
   std::optional<std::string> chat_template() const override { return std::nullopt; }
-  Json generation_config() const override { return read_if_present(folder_ / "generation_config.json"); }
+  Json generation_config() const override {
+    return read_if_present(folder_ / "generation_config.json");
+  }
 
  private:
-  [[noreturn]] void missing(const std::string& name) const { fail(folder_.string(), ": no tensor ", name, ": it holds no weights"); }
+  [[noreturn]] void missing(const std::string& name) const {
+    fail(folder_.string(), ": no tensor ", name, ": it holds no weights");
+  }
   std::filesystem::path folder_;
   ModelConfig config_;
 };
@@ -103,8 +115,9 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
   for (const auto& entry : std::filesystem::directory_iterator(output)) {
     const std::string name = entry.path().filename().string();
     // Unfinished ones have another name (AtomicFolder).
-    if (entry.is_directory() && name.starts_with("step-") && name.find_first_not_of("0123456789", 5) == std::string::npos &&
-        name.size() > 5 && is_present(entry.path() / kStateFile)) {
+    if (entry.is_directory() && name.starts_with("step-") &&
+        name.find_first_not_of("0123456789", 5) == std::string::npos && name.size() > 5 &&
+        is_present(entry.path() / kStateFile)) {
       found.emplace_back(std::stoll(name.substr(5)), entry.path());
     }
   }
@@ -116,27 +129,35 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
   return paths;
 }
 
-void write_state(const std::filesystem::path& folder, const CausalLM& model, const TrainingState& state,
-                 const std::pair<Tensor, Tensor>& moments, int64_t optimizer_steps) {
-  std::vector<NamedTensor> tensors = {{"first_moment", to_host(moments.first)}, {"second_moment", to_host(moments.second)}};
+void write_state(const std::filesystem::path& folder,
+                 const CausalLM& model,
+                 const TrainingState& state,
+                 const std::pair<Tensor, Tensor>& moments,
+                 int64_t optimizer_steps) {
+  std::vector<NamedTensor> tensors = {{"first_moment", to_host(moments.first)},
+                                      {"second_moment", to_host(moments.second)}};
   for (const auto& parameter : model.named_parameters()) {
     if (parameter.value().scalar_type() != model.dtype()) {  // rounded in model.safetensors
-      tensors.push_back({kParameterPrefix + parameter.key(), to_host(parameter.value().detach().to(torch::kCPU))});
+      tensors.push_back({kParameterPrefix + parameter.key(),
+                         to_host(parameter.value().detach().to(torch::kCPU))});
     }
   }
   write_safetensors(folder / kTensorsFile, tensors);
-  write_file(folder / kStateFile, dump_json({{"step", state.step},
-                                             {"optimizer_steps", optimizer_steps},
-                                             {"next_row", state.next_row},
-                                             {"recent_loss", state.recent_loss},
-                                             {"recipe", state.recipe}},
-                                            2) +
-                                      "\n");
+  write_file(folder / kStateFile,
+             dump_json({{"step", state.step},
+                        {"optimizer_steps", optimizer_steps},
+                        {"next_row", state.next_row},
+                        {"recent_loss", state.recent_loss},
+                        {"recipe", state.recipe}},
+                       2) +
+                 "\n");
 }
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> trained_checkpoint(const Checkpoint& source, const CausalLM& model, torch::ScalarType dtype) {
+std::unique_ptr<Checkpoint> trained_checkpoint(const Checkpoint& source,
+                                               const CausalLM& model,
+                                               torch::ScalarType dtype) {
   return std::make_unique<TrainedCheckpoint>(source, model, dtype);
 }
 
@@ -176,27 +197,38 @@ void save_training_checkpoint(const std::filesystem::path& output,
   }
 }
 
-std::optional<std::filesystem::path> newest_training_checkpoint(const std::filesystem::path& output) {
+std::optional<std::filesystem::path> newest_training_checkpoint(
+    const std::filesystem::path& output) {
   const std::vector<std::filesystem::path> all = list_checkpoints(output);
   return all.empty() ? std::nullopt : std::optional(all.back());
 }
 
-TrainingState load_training_checkpoint(const std::filesystem::path& folder, CausalLM& model, AdamW& optimizer) {
+TrainingState load_training_checkpoint(const std::filesystem::path& folder,
+                                       CausalLM& model,
+                                       AdamW& optimizer) {
   const torch::NoGradGuard no_grad;
   const Json state = read_json_file(folder / kStateFile);
   const SafetensorsFile tensors(folder / kTensorsFile);
   const SafetensorsSet weights(folder);
   for (auto& parameter : model.named_parameters()) {
     const bool is_wider = parameter.value().scalar_type() != model.dtype();
-    const Tensor saved = to_tensor(is_wider ? tensors.tensor(kParameterPrefix + parameter.key()) : weights.tensor(parameter.key()));
-    check(saved.sizes() == parameter.value().sizes() && saved.scalar_type() == parameter.value().scalar_type(), folder.string(), ": ",
-          parameter.key(), " does not fit the model: it was saved by a run with another model.dtype or model.path");
+    const Tensor saved = to_tensor(is_wider ? tensors.tensor(kParameterPrefix + parameter.key())
+                                            : weights.tensor(parameter.key()));
+    check(saved.sizes() == parameter.value().sizes() &&
+              saved.scalar_type() == parameter.value().scalar_type(),
+          folder.string(),
+          ": ",
+          parameter.key(),
+          " does not fit the model: it was saved by a run with another model.dtype or model.path");
     parameter.value().copy_(saved);
   }
-  optimizer.restore(get_or<int64_t>(state, "optimizer_steps", 0), to_tensor(tensors.tensor("first_moment")),
+  optimizer.restore(get_or<int64_t>(state, "optimizer_steps", 0),
+                    to_tensor(tensors.tensor("first_moment")),
                     to_tensor(tensors.tensor("second_moment")));
-  return {get_or<int64_t>(state, "step", 0), static_cast<uint64_t>(get_or<int64_t>(state, "next_row", 0)),
-          get_or<double>(state, "recent_loss", 0), get_or<std::string>(state, "recipe", "")};
+  return {get_or<int64_t>(state, "step", 0),
+          static_cast<uint64_t>(get_or<int64_t>(state, "next_row", 0)),
+          get_or<double>(state, "recent_loss", 0),
+          get_or<std::string>(state, "recipe", "")};
 }
 
 }  // namespace ssa

@@ -1,8 +1,10 @@
-// Checkpoints of a run: Hugging Face directories with the optimiser's state beside, whole or not there.
+// Checkpoints of a run: Hugging Face directories with the optimiser's state beside, whole or not
+// there.
 //
-//   OUTPUT/step-000200/    config.json, model.safetensors, tokenizer files    what any other program reads
-//                          training.safetensors                               moments, and float32 parameters of a bf16 model
-//                          training.json                                      step, rows taken, recipe
+//   OUTPUT/step-000200/    config.json, model.safetensors, tokenizer files    what any other
+//   program reads
+//                          training.safetensors                               moments, and float32
+//                          parameters of a bf16 model training.json step, rows taken, recipe
 #pragma once
 
 #include <filesystem>
@@ -24,14 +26,18 @@ struct TrainingState {
   std::string recipe;
 };
 
-/// A checkpoint whose tensors are a model's parameters, saved in `dtype`; everything else is the source's. Refers to both.
-std::unique_ptr<Checkpoint> trained_checkpoint(const Checkpoint& source, const CausalLM& model, torch::ScalarType dtype);
+/// A checkpoint whose tensors are a model's parameters, saved in `dtype`; everything else is the
+/// source's. Refers to both.
+std::unique_ptr<Checkpoint> trained_checkpoint(const Checkpoint& source,
+                                               const CausalLM& model,
+                                               torch::ScalarType dtype);
 
 /// A folder's configuration and tokenizer without weights: what random initialisation starts from.
 std::unique_ptr<Checkpoint> open_untrained(const std::filesystem::path& folder);
 
-/// Writes OUTPUT/step-N, and removes all but the newest `keep` (0: none). Every process calls it; rank 0 writes. Throws Error if
-/// writing fails (a full disk, say); older checkpoints are then untouched.
+/// Writes OUTPUT/step-N, and removes all but the newest `keep` (0: none). Every process calls it;
+/// rank 0 writes. Throws Error if writing fails (a full disk, say); older checkpoints are then
+/// untouched.
 void save_training_checkpoint(const std::filesystem::path& output,
                               const Checkpoint& source,
                               const CausalLM& model,
@@ -41,9 +47,12 @@ void save_training_checkpoint(const std::filesystem::path& output,
                               ProcessGroup& group);
 
 /// The newest whole checkpoint of a run; nothing if there is none.
-std::optional<std::filesystem::path> newest_training_checkpoint(const std::filesystem::path& output);
+std::optional<std::filesystem::path> newest_training_checkpoint(
+    const std::filesystem::path& output);
 
 /// Puts parameters and moments back, bit by bit. Throws Error naming what does not fit.
-TrainingState load_training_checkpoint(const std::filesystem::path& folder, CausalLM& model, AdamW& optimizer);
+TrainingState load_training_checkpoint(const std::filesystem::path& folder,
+                                       CausalLM& model,
+                                       AdamW& optimizer);
 
 }  // namespace ssa
