@@ -14,6 +14,9 @@ RowPlan::RowPlan(uint64_t n_entries, LengthFn length, const RowShape& shape, uin
       }
     }
   }
+  if (!shape_.packs_rest) {
+    return;
+  }
   std::vector<EntryPart> parts;
   for (Cursor at, start; at.place < n_entries; start = at) {
     parts.clear();

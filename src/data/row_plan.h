@@ -27,6 +27,8 @@ struct RowShape {
   bool cut = true;
   /// Entries that fill whole rows are cut into these from their start; only what is left is packed.
   bool whole_rows_first = true;
+  /// What is left of entries behind their whole rows is packed; else it is left out.
+  bool packs_rest = true;
   /// Behind other parts, none of fewer tokens is begun (unless it is a whole entry). >= 1.
   uint64_t min_part = 1;
 };

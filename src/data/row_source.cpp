@@ -31,7 +31,9 @@ RowSource::RowSource(const std::filesystem::path& path,
   summarize();
   check(n_rows() > 0,
         path.string(),
-        is_qa() ? concat(": no row fits seq_len ", options.seq_len) : ": the dataset is empty");
+        is_qa()              ? concat(": no row fits seq_len ", options.seq_len)
+        : options.whole_rows ? concat(": no document fills a row of seq_len ", options.seq_len)
+                             : ": the dataset is empty");
 }
 
 bool RowSource::joins() const {
@@ -70,6 +72,7 @@ RowShape RowSource::row_shape() const {
   shape.overhead = joins() ? 0 : bos;
   shape.cut = !is_qa();
   shape.whole_rows_first = !is_qa() && !joins();
+  shape.packs_rest = !options_->whole_rows || !shape.whole_rows_first;
   shape.min_part = joins() ? 1 : kMinPart;
   return shape;
 }

@@ -53,6 +53,9 @@ struct DataOptions {
   uint64_t seed = 0;
   int64_t seq_len = 2048;  // raw tokens a row, at most
   Boundaries boundaries = Boundaries::kSeparate;
+  /// Text: rows are windows that documents fill alone; what is left of a document behind them is
+  /// not used. Rows then have few shapes, which trains faster.
+  bool whole_rows = false;
   bool add_bos = false;  // in front of every sequence
   /// Behind every document and answer, where the dataset does not hold it already.
   bool add_eos = true;

@@ -208,6 +208,7 @@ void read_data(const toml::table& table, Recipe& recipe) {
   section.read("boundaries", boundaries);
   section.read("add_bos", data.add_bos);
   section.read("add_eos", data.add_eos);
+  section.read("whole_rows", data.whole_rows);
   section.read("suffix_min", data.suffix_min);
   section.read("suffix_max", data.suffix_max);
   section.read("loss_on", loss_on);

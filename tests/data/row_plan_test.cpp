@@ -106,6 +106,19 @@ TEST(RowPlan, LongEntriesFillRowsFromTheirStart) {
   EXPECT_EQ(plan.parts(2), (std::vector<EntryPart>{{0, 32, 40}}));
 }
 
+TEST(RowPlan, RestsMayBeLeftOut) {
+  const std::vector<uint64_t> lengths = {25, 7, 10};
+  const RowPlan rows(
+      lengths.size(),
+      [&](uint64_t entry) { return lengths[entry]; },
+      {.room = 10, .packs_rest = false},
+      1);
+  ASSERT_EQ(rows.n_rows(), 3U);
+  EXPECT_EQ(rows.parts(0), (std::vector<EntryPart>{{0, 0, 10}}));
+  EXPECT_EQ(rows.parts(1), (std::vector<EntryPart>{{0, 10, 20}}));
+  EXPECT_EQ(rows.parts(2), (std::vector<EntryPart>{{2, 0, 10}}));
+}
+
 TEST(QaFit, LosesDocumentsFromTheEndGoldLast) {
   const QaLengths lengths{{10, 20, 30, 40}, {false, false, false, true}, 5, 1};
   struct Case {

@@ -24,7 +24,7 @@ std::vector<Tensor> random_parameters() {
 std::vector<NamedParameter> named(const std::vector<Tensor>& parameters) {
   std::vector<NamedParameter> result;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    result.push_back({"p" + std::to_string(i), parameters[i]});
+    result.push_back({std::to_string(i), parameters[i]});
   }
   return result;
 }

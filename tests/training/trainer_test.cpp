@@ -14,6 +14,13 @@ TrainingResult run(const Recipe& recipe, const TrainerOptions& options = {}) {
   return train(recipe, options, ProcessGroup::single(torch::kCPU));
 }
 
+TrainerOptions resuming(std::function<void(const std::string& line)> on_line = {}) {
+  TrainerOptions options;
+  options.resume = true;
+  options.on_line = std::move(on_line);
+  return options;
+}
+
 std::vector<std::string> list(const std::filesystem::path& folder) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -68,9 +75,8 @@ TEST_P(ResumedRun, TakesTheSameNextTenSteps) {
   std::filesystem::copy(folder / "out/step-000004", folder / "again/step-000004");
   overrides.insert(overrides.end(), {"--job.output", (folder / "again").string()});
   std::vector<std::string> lines;
-  const TrainingResult result =
-      run(folder.recipe(overrides),
-          {.resume = true, .on_line = [&](const std::string& line) { lines.push_back(line); }});
+  const TrainingResult result = run(
+      folder.recipe(overrides), resuming([&](const std::string& line) { lines.push_back(line); }));
   EXPECT_EQ(result.steps, 14);
   EXPECT_EQ(lines.front(), "resumed from " + (folder / "again/step-000004").string());
   expect_same_checkpoint(folder / "out/step-000014", folder / "again/step-000014");
@@ -79,9 +85,7 @@ TEST_P(ResumedRun, TakesTheSameNextTenSteps) {
   EXPECT_EQ(rest, decltype(rest)(whole.begin() + 4, whole.end()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes, ResumedRun, testing::Values("f32", "bf16"), [](const auto& info) {
-  return std::string(info.param);
-});
+INSTANTIATE_TEST_SUITE_P(Dtypes, ResumedRun, testing::Values("f32", "bf16"));
 
 TEST(Trainer, LearnsAndKeepsTheNewestCheckpoints) {
   const RunFolder folder;
@@ -109,8 +113,7 @@ TEST(Trainer, TakesWholeCheckpointsAlone) {
   std::filesystem::create_directories(folder / "out/step-9x");
   EXPECT_EQ(newest_training_checkpoint(folder / "out"), folder / "out/step-000004");
   const TrainingResult result =
-      run(folder.recipe({"--training.steps", "9", "--lr_scheduler.decay", "constant"}),
-          {.resume = true});
+      run(folder.recipe({"--training.steps", "9", "--lr_scheduler.decay", "constant"}), resuming());
   EXPECT_EQ(result.checkpoint, folder / "out/step-000009");
   EXPECT_FALSE(std::filesystem::exists(folder / "out/.building-step-000009"));
 }
@@ -213,7 +216,7 @@ TEST(Trainer, RefusesWhatDoesNotFit) {
         },
         message);
   }
-  expect_error([&] { run(folder.recipe(), {.resume = true}); },
+  expect_error([&] { run(folder.recipe(), resuming()); },
                "holds no whole checkpoint to resume from");
   Json config = tiny_config();
   config.erase("gist");
@@ -228,7 +231,7 @@ TEST(Trainer, RefusesAnotherModelsState) {
   run(folder.recipe());
   expect_error(
       [&] {
-        run(folder.recipe({"--model.dtype", "f64", "--training.steps", "9"}), {.resume = true});
+        run(folder.recipe({"--model.dtype", "f64", "--training.steps", "9"}), resuming());
       },
       "does not fit the model");
 }
