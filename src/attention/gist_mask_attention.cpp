@@ -303,6 +303,18 @@ Tensor suffix_backward(const Parts& parts,
   return d_q;
 }
 
+bool takes_windows(const Tensor& q, const GistMaskPlan& plan) {
+  return plan.window_begin.defined() && serves_windows(q, plan.n_sinks);
+}
+
+/// Those of all sequences.
+Windows windows_of(const GistMaskPlan& plan, const Shape& shape) {
+  const Tensor offsets = torch::arange(
+      0, shape.n_sequences * plan.n_tokens + 1, plan.n_tokens, plan.window_begin.options());
+  const Tensor starts = offsets.slice(0, 0, shape.n_sequences);
+  return {(plan.window_begin.unsqueeze(0) + starts.unsqueeze(1)).flatten(), offsets, plan.n_sinks};
+}
+
 /// One level on CUDA: the bank as in the other way, and then all that is near, prefix and suffix,
 /// in one kernel that merges as it goes.
 class WindowedParts {
@@ -311,7 +323,7 @@ class WindowedParts {
                 const GistMaskPlan& plan,
                 const Shape& shape,
                 const WindowTensors& in)
-      : parts_(parts), plan_(plan), shape_(shape), in_(in) {}
+      : parts_(parts), plan_(plan), shape_(shape), in_(in), windows_(windows_of(plan, shape)) {}
 
   /// [n, n_heads, head_dim], and log-sum-exps [n, n_heads].
   std::pair<Tensor, Tensor> forward() const {
@@ -336,7 +348,7 @@ class WindowedParts {
       put_rows(out, shape_, plan_.prefix_end, plan_.n_tokens, bank.out.transpose(1, 2));
       put_lse(lse, plan_.prefix_end, plan_.n_tokens, bank.lse.transpose(1, 2));
     }
-    attend_windows(in_, plan_, out, lse);
+    attend_windows(in_, windows_, out, lse);
     return {out, lse};
   }
 
@@ -360,7 +372,7 @@ class WindowedParts {
       keys.add(plan_.suffix_bank_keys, bank);
       put_rows(d_q, shape_, plan_.prefix_end, plan_.n_tokens, bank.q.transpose(1, 2));
     }
-    const WindowGradients near = windows_backward(in_, plan_, out, lse, d_out, d_q);
+    const WindowGradients near = windows_backward(in_, windows_, out, lse, d_out, d_q);
     const auto whole = [&](const Tensor& bank, const Tensor& windows) {
       return (put_keys(bank, shape_, torch::kFloat32) + windows).to(torch::kBFloat16);
     };
@@ -394,6 +406,7 @@ class WindowedParts {
   const GistMaskPlan& plan_;
   const Shape& shape_;
   const WindowTensors& in_;
+  Windows windows_;
 };
 
 class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
@@ -406,7 +419,7 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
                         double scale) {
     const Shape shape = shape_of(q, k, *plan);
     const Parts parts(*plan, shape, take_keys(k, shape), take_keys(v, shape), scale);
-    if (serves_windows(q, *plan)) {
+    if (takes_windows(q, *plan)) {
       const WindowTensors in{q, k, v, scale};
       const auto [whole, lse] = WindowedParts(parts, *plan, shape, in).forward();
       save(context, {q, k, v, whole, lse, Tensor()}, plan, scale);
@@ -440,7 +453,7 @@ class GistMaskFunction : public torch::autograd::Function<GistMaskFunction> {
                       take_keys(k, shape),
                       take_keys(v, shape),
                       context->saved_data["scale"].toDouble());
-    if (serves_windows(q, *plan)) {
+    if (takes_windows(q, *plan)) {
       const WindowTensors in{q, k, v, context->saved_data["scale"].toDouble()};
       variable_list inputs =
           WindowedParts(parts, *plan, shape, in).backward(out, saved[4], gradients[0].contiguous());

@@ -96,6 +96,13 @@ Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options)
   batch.target_ids = to_tensor(builder.target_ids);
   batch.raw_rows = to_tensor(builder.raw_rows);
   batch.in_suffix = torch::tensor(builder.in_suffix, torch::kUInt8).to(torch::kBool);
+  if (batch.groups.size() > 1) {
+    std::vector<LaidSequences> laid;
+    for (const SequenceGroup& group : batch.groups) {
+      laid.push_back({&group.layout, group.n_sequences});
+    }
+    batch.together = plan_gist_mask_batch(laid, options.rule);
+  }
   batch.n_sequences = static_cast<int64_t>(sequences.size());
   batch.n_raw = builder.n_raw;
   return batch;
@@ -143,6 +150,9 @@ Batch to_device(const Batch& batch, torch::Device device) {
                          &moved.raw_rows,
                          &moved.in_suffix}) {
     *tensor = tensor->to(device);
+  }
+  if (moved.together) {
+    moved.together = to_device(*moved.together, device);
   }
   for (SequenceGroup& group : moved.groups) {
     group.plan = to_device(*group.plan, device);

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "attention/gist_mask_batch.h"
 #include "attention/gist_mask_plan.h"
 #include "data/training_row.h"
 
@@ -36,6 +37,8 @@ struct Batch {
   /// [n_targets] bool: targets behind the prefix.
   Tensor in_suffix;
   std::vector<SequenceGroup> groups;
+  /// All groups in one, for devices where that is faster; null where they do not go together.
+  GistMaskBatchPtr together;
   int64_t n_sequences = 0;
   int64_t n_raw = 0;
 

@@ -99,6 +99,7 @@ class Trainer {
   Trainer(const Recipe& recipe, const TrainerOptions& options, std::shared_ptr<ProcessGroup> group)
       : recipe_(recipe), options_(options), group_(std::move(group)), device_(group_->device()) {
     check_batch();
+    check_output();
     group_->check_same("the recipe", recipe_.text);
     load();
     optimizer_.emplace(trainable_parameters(), recipe_.optimizer, group_);
@@ -156,6 +157,14 @@ class Trainer {
           " does not divide among ",
           group_->size(),
           " processes");
+  }
+
+  /// Checkpoints of another run would be taken for this one's, and be kept in their place.
+  void check_output() const {
+    check(options_.resume || !newest_training_checkpoint(recipe_.job.output),
+          recipe_.job.output.string(),
+          " holds checkpoints of an earlier run: go on from them with --resume, or choose another "
+          "job.output");
   }
 
   void say(const std::string& line) const {

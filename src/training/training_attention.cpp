@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "attention/gist_mask_attention.h"
+#include "attention/window_part.h"
 #include "selection/unfold_mask.h"
 #include "training/route_loss.h"
 
@@ -70,12 +71,20 @@ TrainingAttention::TrainingAttention(const Batch& batch, const TrainingAttention
 
 Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
   route_loss_ = Tensor();
+  if (options_.route_queries > 0 && layer > 0) {
+    add_route_losses(in);
+  }
+  const bool unfolds = options_.mode == TrainingMode::kUnfold && layer > 0;
+  if (options_.mode != TrainingMode::kFull && !unfolds && batch_.together &&
+      serves_windows(in.q, options_.rule.sink)) {
+    return gist_mask_attention(in.q, in.k, in.v, batch_.together, in.scale);
+  }
   std::vector<Tensor> outputs;
   for (const SequenceGroup& group : batch_.groups) {
     const AttentionInput rows = rows_of(in, group.first_row, group.n_rows());
     if (options_.mode == TrainingMode::kFull) {
       outputs.push_back(attend_fully(rows, group.n_sequences));
-    } else if (options_.mode == TrainingMode::kUnfold && layer > 0 && group.prefix) {
+    } else if (unfolds && group.prefix) {
       const UnfoldMask& mask = mask_of(group, in);
       for (int64_t i = 0; i < group.n_sequences; ++i) {
         const int64_t n = group.layout.n_tokens();
@@ -84,15 +93,24 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
     } else {
       outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, group.plan, in.scale));
     }
-    if (options_.route_queries > 0 && layer > 0 && group.layout.prefix_end() > 0) {
-      const Tensor loss =
-          route_loss(rows, group.layout, group.n_sequences, options_.rule, options_.route_queries);
-      if (loss.defined()) {
-        route_loss_ = route_loss_.defined() ? route_loss_ + loss : loss;
-      }
-    }
   }
   return outputs.size() == 1 ? outputs[0] : torch::cat(outputs);
+}
+
+void TrainingAttention::add_route_losses(const AttentionInput& in) {
+  for (const SequenceGroup& group : batch_.groups) {
+    if (group.layout.prefix_end() == 0) {
+      continue;
+    }
+    const Tensor loss = route_loss(rows_of(in, group.first_row, group.n_rows()),
+                                   group.layout,
+                                   group.n_sequences,
+                                   options_.rule,
+                                   options_.route_queries);
+    if (loss.defined()) {
+      route_loss_ = route_loss_.defined() ? route_loss_ + loss : loss;
+    }
+  }
 }
 
 const UnfoldMask& TrainingAttention::mask_of(const SequenceGroup& group, const AttentionInput& in) {

@@ -37,6 +37,7 @@ class TrainingAttention : public AttentionContext {
   Tensor take_route_loss();
 
  private:
+  void add_route_losses(const AttentionInput& in);
   const UnfoldMask& mask_of(const SequenceGroup& group, const AttentionInput& in);
 
   const Batch& batch_;

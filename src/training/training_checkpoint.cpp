@@ -20,6 +20,8 @@ namespace {
 constexpr const char* kStateFile = "training.json";
 constexpr const char* kTensorsFile = "training.safetensors";
 constexpr const char* kParameterPrefix = "parameter.";
+constexpr const char* kBuildingPrefix = ".building-";
+constexpr const char* kRemovingPrefix = ".removing-";
 
 class TrainedCheckpoint : public Checkpoint {
  public:
@@ -129,6 +131,20 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
   return paths;
 }
 
+/// Removes what interrupted saves and removals have left: nobody else writes here.
+void sweep(const std::filesystem::path& output) {
+  std::vector<std::filesystem::path> leftovers;
+  for (const auto& entry : std::filesystem::directory_iterator(output)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kBuildingPrefix) || name.starts_with(kRemovingPrefix)) {
+      leftovers.push_back(entry.path());
+    }
+  }
+  for (const std::filesystem::path& leftover : leftovers) {
+    remove_folder(leftover);
+  }
+}
+
 void write_state(const std::filesystem::path& folder,
                  const CausalLM& model,
                  const TrainingState& state,
@@ -182,8 +198,8 @@ void save_training_checkpoint(const std::filesystem::path& output,
   }
   std::filesystem::create_directories(output);
   // Built inside a hidden folder and renamed, so that what has the final name is whole.
-  const std::filesystem::path building = output / (".building-" + step_name(state.step));
-  remove_folder(building);
+  const std::filesystem::path building = output / (kBuildingPrefix + step_name(state.step));
+  sweep(output);
   save_hf_checkpoint(*trained_checkpoint(source, model, model.dtype()), building);
   write_state(building, model, state, moments, optimizer.steps());
   remove_folder(target);
@@ -191,7 +207,7 @@ void save_training_checkpoint(const std::filesystem::path& output,
   std::vector<std::filesystem::path> all = list_checkpoints(output);
   for (size_t i = 0; keep > 0 && i + static_cast<size_t>(keep) < all.size(); ++i) {
     // A folder that is being removed must not look whole.
-    const std::filesystem::path dying = output / (".removing-" + all[i].filename().string());
+    const std::filesystem::path dying = output / (kRemovingPrefix + all[i].filename().string());
     std::filesystem::rename(all[i], dying);
     remove_folder(dying);
   }

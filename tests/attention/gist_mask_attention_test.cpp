@@ -1,6 +1,8 @@
 // The gist mask in parts, with gradients, against the dense mask.
 #include "attention/gist_mask_attention.h"
 
+#include "attention/gist_mask_batch.h"
+
 #include <gtest/gtest.h>
 
 #include <random>
@@ -104,6 +106,51 @@ INSTANTIATE_TEST_SUITE_P(Layouts,
                                          Case{{16}, 3, 1, 5, 40, false},
                                          Case{{8}, 3, 1, 0, 33, false},
                                          Case{{3, 2}, 0, 0, 100, 8, true}));
+
+TEST(GistMaskBatch, DifferentLayoutsAtOnceEqualEachAlone) {
+  std::mt19937 random(11);
+  torch::manual_seed(5);
+  const MaskRule rule{3, 1};
+  const std::vector<GistLayout> layouts = {lay({{4}, 3, 1, 150, 20, true}, random),
+                                           lay({{4}, 3, 1, 40, 60, false}, random),
+                                           lay({{4}, 3, 1, 0, 17, false}, random),
+                                           lay({{8}, 3, 1, 90, 0, true}, random),
+                                           lay({{4}, 3, 1, 5, 4, false}, random)};
+  std::vector<LaidSequences> laid;
+  for (const GistLayout& layout : layouts) {
+    laid.push_back({&layout, 1});
+  }
+  laid[1].n_sequences = 2;
+  const GistMaskBatchPtr batch = plan_gist_mask_batch(laid, rule);
+  ASSERT_TRUE(batch);
+  const int64_t n = batch->n_tokens;
+  const auto options = torch::TensorOptions(torch::kFloat64).requires_grad(true);
+  const Tensor q = torch::randn({n, 6, 8}, options), k = torch::randn({n, 2, 8}, options),
+               v = torch::randn({n, 2, 8}, options);
+  const Tensor weights = torch::randn({n, 6, 8}, torch::kFloat64);
+  std::vector<Tensor> outputs;
+  int64_t first = 0;
+  for (const LaidSequences& each : laid) {
+    const int64_t rows = each.n_sequences * each.layout->n_tokens();
+    outputs.push_back(dense_reference(q.narrow(0, first, rows),
+                                      k.narrow(0, first, rows),
+                                      v.narrow(0, first, rows),
+                                      *each.layout,
+                                      rule,
+                                      0.4));
+    first += rows;
+  }
+  const Tensor expected = torch::cat(outputs), out = gist_mask_attention(q, k, v, batch, 0.4);
+  EXPECT_LT((out - expected).abs().max().item<double>(), 1e-12);
+  const auto gradients = torch::autograd::grad({(out * weights).sum()}, {q, k, v});
+  const auto wanted = torch::autograd::grad({(expected * weights).sum()}, {q, k, v});
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_LT((gradients[i] - wanted[i]).abs().max().item<double>(), 1e-11) << "of input " << i;
+  }
+  const GistLayout deep = lay({{2, 2}, 1, 1, 30, 5, false}, random);
+  const LaidSequences of_two_levels{&deep, 1};
+  EXPECT_FALSE(plan_gist_mask_batch({&of_two_levels, 1}, rule));
+}
 
 TEST(GistMaskAttention, SinglePrecisionAgreesToRounding) {
   std::mt19937 random(5);

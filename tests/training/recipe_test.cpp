@@ -54,7 +54,7 @@ TEST(Recipe, TakesOverrides) {
   EXPECT_EQ(recipe.data.chunks[1].chunk, (ChunkSizes{8, 4}));
   EXPECT_TRUE(recipe.objective.recompute_layers);
   EXPECT_EQ(recipe.checkpoint.keep, 7);
-  EXPECT_NE(recipe.text.find("3e-4"), std::string::npos) << recipe.text;
+  EXPECT_NE(recipe.text.find("keep = 7"), std::string::npos) << recipe.text;
 }
 
 TEST(Recipe, ItsTextIsTheRecipeAgain) {

@@ -115,7 +115,16 @@ TEST(Trainer, TakesWholeCheckpointsAlone) {
   const TrainingResult result =
       run(folder.recipe({"--training.steps", "9", "--lr_scheduler.decay", "constant"}), resuming());
   EXPECT_EQ(result.checkpoint, folder / "out/step-000009");
-  EXPECT_FALSE(std::filesystem::exists(folder / "out/.building-step-000009"));
+  EXPECT_EQ(list(folder / "out"),
+            (std::vector<std::string>{
+                "log.csv", "step-000004", "step-000007", "step-000009", "step-9x"}));
+}
+
+TEST(Trainer, DoesNotMixRuns) {
+  const RunFolder folder;
+  folder.write_dataset();
+  run(folder.recipe());
+  expect_error([&] { run(folder.recipe()); }, "holds checkpoints of an earlier run");
 }
 
 TEST(Trainer, StopsWhenAsked) {

@@ -1,0 +1,427 @@
+#include "attention/gist_mask_batch.h"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "attention/partial_attention.h"
+#include "attention/window_part.h"
+
+namespace ssa {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Rows of several lists, side by side under one width.
+struct PaddedLists {
+  std::vector<std::vector<int64_t>> lists;
+
+  int64_t width() const {
+    size_t widest = 0;
+    for (const auto& list : lists) {
+      widest = std::max(widest, list.size());
+    }
+    return static_cast<int64_t>(widest);
+  }
+  /// Values and pads: [n_lists, width].
+  std::pair<Tensor, Tensor> tensors() const {
+    const auto n = static_cast<int64_t>(lists.size());
+    const Tensor values = torch::zeros({n, width()}, torch::kInt64),
+                 pads = torch::ones({n, width()}, torch::kBool);
+    for (int64_t i = 0; i < n; ++i) {
+      const auto& list = lists[static_cast<size_t>(i)];
+      std::copy(list.begin(), list.end(), values.mutable_data_ptr<int64_t>() + i * width());
+      std::fill_n(pads.mutable_data_ptr<bool>() + i * width(), list.size(), false);
+    }
+    return {values, pads};
+  }
+};
+
+/// Collects the batch's problems, sequence by sequence.
+class BatchPlanner {
+ public:
+  explicit BatchPlanner(int64_t n_sinks) : n_sinks_(n_sinks) {}
+
+  void add(const GistLayout& layout, int64_t previous_chunks) {
+    const int64_t base = static_cast<int64_t>(begin_.size()), n = layout.n_tokens(),
+                  prefix = layout.prefix_end();
+    const auto gists = layout.gists(0);
+    const int64_t first_far =
+        std::lower_bound(gists.begin(), gists.end(), std::min(n_sinks_, prefix)) - gists.begin();
+    std::vector<std::vector<int64_t>> slots;
+    std::vector<int64_t> suffix;
+    int64_t n_far = 0;
+    for (int64_t t = 0; t < n; ++t) {
+      const int64_t chunk = layout.chunk_of(0, t) - previous_chunks;  // the first that is near
+      begin_.push_back(static_cast<int32_t>(
+          base + (chunk <= 0 ? 0 : gists[static_cast<size_t>(chunk - 1)] + 1)));
+      n_far = std::max<int64_t>(0, chunk - first_far);
+      is_far_.push_back(t < prefix && n_far > 0);
+      if (t >= prefix) {
+        suffix.push_back(base + t);
+      } else if (n_far > 0) {
+        slots.resize(static_cast<size_t>(n_far));
+        slots.back().push_back(base + t);
+      }
+    }
+    offsets_.push_back(static_cast<int32_t>(begin_.size()));
+    const auto bank = [&](int64_t n_gists) {
+      std::vector<int64_t> keys;
+      for (int64_t i = 0; i < n_gists; ++i) {
+        keys.push_back(base + gists[static_cast<size_t>(first_far + i)]);
+      }
+      return keys;
+    };
+    if (!slots.empty()) {
+      slot_keys_.lists.push_back(bank(std::ssize(slots)));
+      slots_.push_back(std::move(slots));
+    }
+    if (!suffix.empty() && n_far > 0) {
+      suffix_rows_.lists.push_back(std::move(suffix));
+      suffix_keys_.lists.push_back(bank(n_far));
+    }
+  }
+
+  GistMaskBatchPtr finish() const {
+    auto batch = c10::make_intrusive<GistMaskBatch>();
+    batch->n_tokens = std::ssize(begin_);
+    batch->n_sinks = n_sinks_;
+    batch->window_begin = torch::tensor(begin_, torch::kInt32);
+    batch->offsets = torch::tensor(offsets_, torch::kInt32);
+    batch->is_far = torch::tensor(is_far_, torch::kUInt8).to(torch::kBool);
+    if (!slots_.empty()) {
+      finish_slots(*batch);
+    }
+    if (!suffix_rows_.lists.empty()) {
+      std::tie(batch->suffix_rows, batch->suffix_pads) = suffix_rows_.tensors();
+      std::tie(batch->suffix_keys, batch->key_pads) = suffix_keys_.tensors();
+      batch->suffix_places = batch->suffix_pads.flatten().logical_not().nonzero().squeeze(1);
+    }
+    return batch;
+  }
+
+ private:
+  void finish_slots(GistMaskBatch& batch) const {
+    int64_t n_rows = 0, n_slots = 0;
+    for (const auto& slots : slots_) {
+      n_slots = std::max<int64_t>(n_slots, std::ssize(slots));
+      for (const auto& rows : slots) {
+        n_rows = std::max<int64_t>(n_rows, std::ssize(rows));
+      }
+    }
+    const auto n = std::ssize(slots_);
+    batch.slot_rows = torch::zeros({n, n_slots, n_rows}, torch::kInt64);
+    batch.slot_pads = torch::ones({n, n_slots, n_rows}, torch::kBool);
+    batch.place_of_row = torch::zeros({batch.n_tokens}, torch::kInt64);
+    auto* rows = batch.slot_rows.mutable_data_ptr<int64_t>();
+    auto* pads = batch.slot_pads.mutable_data_ptr<bool>();
+    auto* places = batch.place_of_row.mutable_data_ptr<int64_t>();
+    for (int64_t i = 0; i < n; ++i) {
+      const auto& slots = slots_[static_cast<size_t>(i)];
+      for (int64_t slot = 0; slot < std::ssize(slots); ++slot) {
+        int64_t place = (i * n_slots + slot) * n_rows;
+        for (const int64_t row : slots[static_cast<size_t>(slot)]) {
+          rows[place] = row;
+          pads[place] = false;
+          places[row] = place++;
+        }
+      }
+    }
+    batch.slot_keys = slot_keys_.tensors().first;
+  }
+
+  int64_t n_sinks_;
+  std::vector<int32_t> begin_, offsets_ = {0};
+  std::vector<uint8_t> is_far_;
+  std::vector<std::vector<std::vector<int64_t>>>
+      slots_;  // of each sequence that sees the bank: rows of each slot
+  PaddedLists slot_keys_, suffix_rows_, suffix_keys_;
+};
+
+/// Rows of all key/value heads: index row * n_kv_heads + head of a table of rows, heads behind the
+/// first dimension.
+Tensor by_head(const Tensor& rows, int64_t n_kv_heads) {
+  const Tensor heads = torch::arange(n_kv_heads, rows.options());
+  std::vector<int64_t> shape(static_cast<size_t>(rows.dim()) + 1, 1);
+  shape[1] = n_kv_heads;
+  return rows.unsqueeze(1) * n_kv_heads + heads.view(shape);
+}
+
+/// The two problems over the bank, for one q, k and v.
+class BankProblems {
+ public:
+  BankProblems(const GistMaskBatch& batch, const WindowTensors& in)
+      : batch_(batch), in_(in), n_kv_heads_(in.k.size(1)), group_(in.q.size(1) / n_kv_heads_) {
+    if (has_slots()) {
+      slot_index_ = by_head(batch.slot_rows, n_kv_heads_);
+      slot_pads_ = batch.slot_pads.unsqueeze(1).expand(slot_index_.sizes());
+    }
+    if (has_suffixes()) {
+      suffix_index_ = by_head(batch.suffix_rows, n_kv_heads_);
+      suffix_pads_ = batch.suffix_pads.unsqueeze(1).expand(suffix_index_.sizes());
+    }
+  }
+
+  bool has_slots() const { return batch_.slot_rows.defined(); }
+  bool has_suffixes() const { return batch_.suffix_rows.defined(); }
+
+  PartialInput slots() const {
+    return {slot_view(take(in_.q, slot_index_)),
+            keys(in_.k, batch_.slot_keys),
+            keys(in_.v, batch_.slot_keys),
+            Tensor(),
+            true,
+            in_.scale};
+  }
+  PartialInput suffixes() const {
+    return {suffix_view(take(in_.q, suffix_index_)),
+            keys(in_.k, batch_.suffix_keys),
+            keys(in_.v, batch_.suffix_keys),
+            key_bias(),
+            false,
+            in_.scale};
+  }
+
+  /// [n_tokens, n_heads, head_dim] and [n_tokens, n_heads]; -infinity where the bank was not seen.
+  std::pair<Tensor, Tensor> forward() const {
+    Tensor out = torch::empty_like(in_.q);
+    Tensor lse = torch::full(
+        {in_.q.size(0), in_.q.size(1)},
+        -std::numeric_limits<double>::infinity(),
+        in_.q.options().dtype(torch::promote_types(in_.q.scalar_type(), torch::kFloat32)));
+    if (has_slots()) {
+      const PartialOutput far = partial_attention(slots());
+      out = from_slots(far.out.transpose(1, 2));
+      lse = from_slots(far.lse.transpose(1, 2))
+                .masked_fill_(batch_.is_far.logical_not().unsqueeze(1),
+                              -std::numeric_limits<double>::infinity());
+    }
+    if (has_suffixes()) {
+      const PartialOutput bank = partial_attention(suffixes());
+      put_suffixes(out, bank.out.transpose(1, 2));
+      put_suffixes(lse, bank.lse.transpose(1, 2));
+    }
+    return {out, lse};
+  }
+
+  /// Gradient of q, and those of keys and values, float32 or better, [n_tokens, n_kv_heads,
+  /// head_dim].
+  struct Gradients {
+    Tensor q, k, v;
+  };
+  Gradients backward(const Tensor& out, const Tensor& lse, const Tensor& d_out) const {
+    const auto wide =
+        in_.k.options().dtype(torch::promote_types(in_.k.scalar_type(), torch::kFloat32));
+    Gradients gradients{torch::zeros_like(in_.q),
+                        torch::zeros(in_.k.sizes(), wide),
+                        torch::zeros(in_.v.sizes(), wide)};
+    if (has_slots()) {
+      const PartialGradients far = partial_attention_backward(
+          slots(),
+          {slot_view(take(out, slot_index_)), slot_view(take_values(lse, slot_index_))},
+          slot_view(
+              take(d_out, slot_index_).masked_fill_(slot_pads_.unsqueeze(-1).unsqueeze(-1), 0)));
+      gradients.q = from_slots(far.q.transpose(1, 2))
+                        .masked_fill_(batch_.is_far.logical_not().unsqueeze(1).unsqueeze(2), 0);
+      add_keys(gradients, batch_.slot_keys, far);
+    }
+    if (has_suffixes()) {
+      const PartialGradients bank = partial_attention_backward(
+          suffixes(),
+          {suffix_view(take(out, suffix_index_)), suffix_view(take_values(lse, suffix_index_))},
+          suffix_view(take(d_out, suffix_index_)
+                          .masked_fill_(suffix_pads_.unsqueeze(-1).unsqueeze(-1), 0)));
+      put_suffixes(gradients.q, bank.q.transpose(1, 2));
+      add_keys(gradients, batch_.suffix_keys, bank);
+    }
+    return gradients;
+  }
+
+ private:
+  /// x [n_tokens, n_heads, head_dim] at an index of rows by head: [index..., group, head_dim].
+  Tensor take(const Tensor& x, const Tensor& index) const {
+    std::vector<int64_t> shape = index.sizes().vec();
+    shape.insert(shape.end(), {group_, x.size(2)});
+    return x.view({-1, group_ * x.size(2)}).index_select(0, index.flatten()).view(shape);
+  }
+  Tensor take_values(const Tensor& x, const Tensor& index) const {
+    std::vector<int64_t> shape = index.sizes().vec();
+    shape.push_back(group_);
+    return x.view({-1, group_}).index_select(0, index.flatten()).view(shape);
+  }
+
+  /// [n_far, n_kv_heads, n_slots, slot_rows, group, ...] as heads of slots: [n_far * n_kv_heads,
+  /// slot_rows * group, n_slots, ...].
+  static Tensor slot_view(const Tensor& x) { return x.flatten(3, 4).flatten(0, 1).transpose(1, 2); }
+  /// [n_suffixes, n_kv_heads, rows, group, ...]: [n_suffixes * n_kv_heads, group, rows, ...].
+  static Tensor suffix_view(const Tensor& x) { return x.flatten(0, 1).transpose(1, 2); }
+
+  /// x: [n_far * n_kv_heads, n_slots, slot_rows * group, ...] -> [n_tokens, n_heads, ...]; rows
+  /// without a slot hold anything.
+  Tensor from_slots(const Tensor& x) const {
+    const int64_t n_places = batch_.slot_rows.numel() / batch_.slot_rows.size(0);
+    const Tensor flat = x.reshape({x.size(0) * n_places, -1});
+    // A place counts within all sequences; heads lie between sequence and slot.
+    const Tensor sequence = batch_.place_of_row.div(n_places, "floor"),
+                 within = batch_.place_of_row.remainder(n_places);
+    const Tensor heads = torch::arange(n_kv_heads_, sequence.options());
+    const Tensor index =
+        (sequence.unsqueeze(1) * n_kv_heads_ + heads) * n_places + within.unsqueeze(1);
+    const Tensor rows = flat.index_select(0, index.flatten());
+    return x.dim() == 4 ? rows.view({batch_.n_tokens, n_kv_heads_ * group_, -1})
+                        : rows.view({batch_.n_tokens, n_kv_heads_ * group_});
+  }
+
+  /// x: [n_suffixes * n_kv_heads, rows, group, ...] into whole [n_tokens, n_heads, ...].
+  void put_suffixes(Tensor& whole, const Tensor& x) const {
+    const int64_t width = batch_.suffix_rows.size(1);
+    const Tensor places = batch_.suffix_places.unsqueeze(1);
+    const Tensor heads = torch::arange(n_kv_heads_, places.options());
+    const Tensor from =
+        (places.div(width, "floor") * n_kv_heads_ + heads) * width + places.remainder(width);
+    const Tensor to =
+        batch_.suffix_rows.flatten().index_select(0, batch_.suffix_places).unsqueeze(1) *
+            n_kv_heads_ +
+        heads;
+    const Tensor flat = x.reshape({suffix_index_.numel(), -1});
+    whole.view({whole.size(0) * n_kv_heads_, -1})
+        .index_copy_(0, to.flatten(), flat.index_select(0, from.flatten()));
+  }
+
+  /// [n * n_kv_heads, 1, n_keys, head_dim].
+  Tensor keys(const Tensor& x, const Tensor& rows) const {
+    const Tensor index = by_head(rows, n_kv_heads_);
+    return x.view({-1, x.size(2)})
+        .index_select(0, index.flatten())
+        .view({index.size(0) * n_kv_heads_, 1, index.size(2), x.size(2)});
+  }
+  void add_keys(const Gradients& gradients,
+                const Tensor& rows,
+                const PartialGradients& part) const {
+    const Tensor index = by_head(rows, n_kv_heads_).flatten();
+    for (const auto& [whole, of_part] :
+         {std::pair(gradients.k, part.k), std::pair(gradients.v, part.v)}) {
+      whole.view({-1, whole.size(2)})
+          .index_add_(0, index, of_part.reshape({-1, whole.size(2)}).to(whole.scalar_type()));
+    }
+  }
+
+  /// Hides keys that only fill up.
+  Tensor key_bias() const {
+    constexpr int64_t kUnit = 8;  // rows of a bias start where kernels can load it
+    const int64_t n = batch_.key_pads.size(0), n_keys = batch_.key_pads.size(1),
+                  n_rows = batch_.suffix_rows.size(1);
+    const Tensor bias = torch::zeros({n, n_kv_heads_, n_rows, (n_keys + kUnit - 1) / kUnit * kUnit},
+                                     in_.q.options())
+                            .slice(-1, 0, n_keys)
+                            .masked_fill_(batch_.key_pads.unsqueeze(1).unsqueeze(1),
+                                          -std::numeric_limits<double>::infinity());
+    return bias.flatten(0, 1).unsqueeze(1).expand({-1, group_, -1, -1});
+  }
+
+  const GistMaskBatch& batch_;
+  const WindowTensors& in_;
+  int64_t n_kv_heads_, group_;
+  Tensor slot_index_, slot_pads_;      // [n_far, n_kv_heads, n_slots, slot_rows]
+  Tensor suffix_index_, suffix_pads_;  // [n_suffixes, n_kv_heads, rows]
+};
+
+Windows windows_of(const GistMaskBatch& batch) {
+  return {batch.window_begin, batch.offsets, batch.n_sinks};
+}
+
+class BatchFunction : public torch::autograd::Function<BatchFunction> {
+ public:
+  static Tensor forward(AutogradContext* context,
+                        const Tensor& q,
+                        const Tensor& k,
+                        const Tensor& v,
+                        const GistMaskBatchPtr& batch,
+                        double scale) {
+    const WindowTensors in{q, k, v, scale};
+    const auto [out, lse] = BankProblems(*batch, in).forward();
+    attend_windows(in, windows_of(*batch), out, lse);
+    context->save_for_backward({q, k, v, out, lse});
+    context->saved_data["batch"] = c10::IValue::make_capsule(batch);
+    context->saved_data["scale"] = scale;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const WindowTensors in{saved[0], saved[1], saved[2], context->saved_data["scale"].toDouble()};
+    const auto batch =
+        c10::static_intrusive_pointer_cast<GistMaskBatch>(context->saved_data["batch"].toCapsule());
+    const Tensor d_out = gradients[0].contiguous();
+    const auto bank = BankProblems(*batch, in).backward(saved[3], saved[4], d_out);
+    const WindowGradients near =
+        windows_backward(in, windows_of(*batch), saved[3], saved[4], d_out, bank.q);
+    return {bank.q,
+            (bank.k + near.k).to(in.k.scalar_type()),
+            (bank.v + near.v).to(in.v.scalar_type()),
+            Tensor(),
+            Tensor()};
+  }
+};
+
+}  // namespace
+
+GistMaskBatchPtr plan_gist_mask_batch(std::span<const LaidSequences> sequences,
+                                      const MaskRule& rule) {
+  if (rule.sink < 0) {
+    return {};
+  }
+  BatchPlanner planner(rule.sink);
+  for (const LaidSequences& each : sequences) {
+    if (each.layout->n_levels() != 1) {
+      return {};
+    }
+    for (int64_t i = 0; i < each.n_sequences; ++i) {
+      planner.add(*each.layout, rule.previous_chunks);
+    }
+  }
+  return planner.finish();
+}
+
+GistMaskBatchPtr to_device(const GistMaskBatch& batch, torch::Device device) {
+  auto moved = c10::make_intrusive<GistMaskBatch>(batch);
+  for (Tensor* tensor : {&moved->window_begin,
+                         &moved->offsets,
+                         &moved->slot_rows,
+                         &moved->slot_pads,
+                         &moved->slot_keys,
+                         &moved->place_of_row,
+                         &moved->is_far,
+                         &moved->suffix_rows,
+                         &moved->suffix_pads,
+                         &moved->suffix_places,
+                         &moved->suffix_keys,
+                         &moved->key_pads}) {
+    if (tensor->defined()) {
+      *tensor = tensor->to(device, /*non_blocking=*/true);
+    }
+  }
+  return moved;
+}
+
+Tensor gist_mask_attention(const Tensor& q,
+                           const Tensor& k,
+                           const Tensor& v,
+                           const GistMaskBatchPtr& batch,
+                           double scale) {
+  TORCH_CHECK(q.dim() == 3 && q.size(0) == batch->n_tokens && k.size(0) == batch->n_tokens &&
+                  k.sizes() == v.sizes() && q.size(1) % k.size(1) == 0,
+              "gist_mask_attention: q ",
+              q.sizes(),
+              ", k ",
+              k.sizes(),
+              ", v ",
+              v.sizes(),
+              " for ",
+              batch->n_tokens,
+              " tokens");
+  return BatchFunction::apply(q.contiguous(), k.contiguous(), v.contiguous(), batch, scale);
+}
+
+}  // namespace ssa
