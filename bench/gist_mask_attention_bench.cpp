@@ -4,6 +4,8 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <random>
 #include <string>
@@ -20,23 +22,27 @@ struct Heads {
   int64_t n_heads, n_kv_heads, head_dim;
 };
 
-/// Milliseconds of one call: median of 20 after 5, between device synchronisations.
+/// Milliseconds of one call: median of 12 samples of 5 calls one behind the other, as in training,
+/// where launches run ahead of the device.
 template <class Fn>
 double milliseconds(const Fn& fn) {
+  constexpr int kCalls = 5, kSamples = 12;
   std::vector<double> times;
-  for (int i = 0; i < 25; ++i) {
+  for (int sample = 0; sample < kSamples + 1; ++sample) {
     torch::cuda::synchronize();
     const auto start = std::chrono::steady_clock::now();
-    fn();
+    for (int i = 0; i < kCalls; ++i) {
+      fn();
+    }
     torch::cuda::synchronize();
-    if (i >= 5) {
-      times.push_back(
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-              .count());
+    const std::chrono::duration<double, std::milli> taken =
+        std::chrono::steady_clock::now() - start;
+    if (sample > 0) {
+      times.push_back(taken.count() / kCalls);
     }
   }
-  std::nth_element(times.begin(), times.begin() + 10, times.end());
-  return times[10];
+  std::nth_element(times.begin(), times.begin() + kSamples / 2, times.end());
+  return times[kSamples / 2];
 }
 
 /// All prefix, chunks of 8; uneven: up to 4 tokens longer, as between words (a quarter of them).

@@ -33,16 +33,16 @@ inline float quantize_block(const T* x, int64_t n, int16_t* numbers, int32_t& of
   const auto magnitude = std::bit_cast<float>(bits);
   constexpr float kLargest = 128 * 127;
   const float inverse = magnitude < 1e-30F ? 0.0F : kLargest / magnitude;
-  Ints sum{};
+  Words sum{};  // of values that are not finite any number comes, and the scale says so
   for (int i = 0; i < kBlockVectors; ++i) {
     const Ints rounded = round_to_ints(values[i] * inverse);
-    sum += rounded;
+    sum += reinterpret_cast<Words>(rounded);
     const Halves narrow = __builtin_convertvector(rounded, Halves);
     std::memcpy(numbers + i * kLanes, &narrow, sizeof narrow);
   }
-  uint32_t total = 0;  // of values that are not finite any number comes, and the scale says so
+  uint32_t total = 0;
   for (int i = 0; i < kLanes; ++i) {
-    total += static_cast<uint32_t>(sum[i]);
+    total += sum[i];
   }
   offset = static_cast<int32_t>(-128U * total);
   return inverse == 0.0F && magnitude < 1.0F ? 0.0F : magnitude / kLargest;
