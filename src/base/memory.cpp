@@ -1,6 +1,8 @@
 #include "base/memory.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -47,6 +49,15 @@ uint64_t available_memory_bytes() {
   }
   const uint64_t used = number_in("/sys/fs/cgroup/memory.current", 0);
   return std::min(machine_available(), limit > used ? limit - used : 0);
+}
+
+void forget_mapped_pages(std::span<const std::byte> bytes) noexcept {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(bytes.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size()) / page * page;
+  if (begin < end) {
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
 }
 
 }  // namespace ssa

@@ -1,7 +1,9 @@
 // What the machine's memory holds.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace ssa {
 
@@ -11,5 +13,10 @@ uint64_t peak_resident_bytes();
 /// Memory that can be had without swapping, in bytes: the machine's, or the control group's limit
 /// if that is lower.
 uint64_t available_memory_bytes();
+
+/// Takes the pages that lie within these bytes of a mapped file out of this process's memory; they
+/// come back from the file when they are next read. The bytes must be of a MappedFile: others would
+/// be lost.
+void forget_mapped_pages(std::span<const std::byte> bytes) noexcept;
 
 }  // namespace ssa

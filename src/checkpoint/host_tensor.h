@@ -18,6 +18,7 @@ struct HostTensor {
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;
   std::shared_ptr<const void> owner;
+  bool is_mapped = false;  // bytes lie in a mapped file
 };
 
 }  // namespace ssa

@@ -49,7 +49,7 @@ HostTensor SafetensorsFile::tensor(const std::string& name) const {
   const std::span<const std::byte> bytes =
       file_->bytes().subspan(header_.data_begin + entry.begin, entry.end - entry.begin);
   if (reinterpret_cast<uintptr_t>(bytes.data()) % dtype_size(entry.dtype) == 0) {
-    return {entry.dtype, entry.shape, bytes, file_};
+    return {entry.dtype, entry.shape, bytes, file_, /*is_mapped=*/true};
   }
   const auto copy = std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
   return {entry.dtype, entry.shape, *copy, copy};

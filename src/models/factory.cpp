@@ -101,10 +101,12 @@ class CheckpointSource : public ParameterSource {
         total_bytes_(parameter_bytes(checkpoint.config(), options.dtype, options.weights)) {}
 
   Tensor parameter(const std::string& name, at::IntArrayRef shape) override {
-    const Tensor stored = to_tensor(checkpoint_.tensor(name));
+    const HostTensor host = checkpoint_.tensor(name);
+    const Tensor stored = to_tensor(host);
     TORCH_INTERNAL_ASSERT(stored.sizes() == shape, name, ": ", stored.sizes(), " against ", shape);
     const Tensor loaded =
         stored.to(options_.device, held_dtype(options_), /*non_blocking=*/false, /*copy=*/true);
+    leave_to_file(host);
     advance(loaded.nbytes());
     return loaded;
   }
@@ -116,16 +118,24 @@ class CheckpointSource : public ParameterSource {
     }
     const Tensor memory = matrix_memory(PackedMatrix::bytes(shape[0], shape[1]));
     const auto blocks = checkpoint_.int8_blocks(name);
+    const HostTensor host = blocks ? *blocks : checkpoint_.tensor(name);
     PackedMatrix packed =
-        blocks ? PackedMatrix::from_blocks(*blocks, options_.dtype, memory)
-               : PackedMatrix::quantize(
-                     to_tensor(checkpoint_.tensor(name)), options_.dtype, name, memory);
+        blocks ? PackedMatrix::from_blocks(host, options_.dtype, memory)
+               : PackedMatrix::quantize(to_tensor(host), options_.dtype, name, memory);
+    leave_to_file(host);
     TORCH_INTERNAL_ASSERT(packed.n_rows() == shape[0] && packed.n_columns() == shape[1], name);
     advance(memory.nbytes());
     return packed;
   }
 
  private:
+  /// What has been read of a file need not stay in memory beside what was made of it.
+  static void leave_to_file(const HostTensor& host) {
+    if (host.is_mapped) {
+      forget_mapped_pages(host.bytes);
+    }
+  }
+
   /// The next bytes of one memory for all matrices.
   Tensor matrix_memory(uint64_t bytes) {
     if (!matrices_.defined()) {
