@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long checks, behind `make test`. tools/check.sh [STEP...]: format headers sanitizers fuzz oracles (all of them)
+# The long checks, behind `make test`. tools/check.sh [STEP...]: format headers sanitizers fuzz oracles training (all of them)
 #
 #   SSA_FUZZ_SECONDS=20   for each fuzz target
 #   SSA_CHECK_TSAN=1      the sanitizer step runs ThreadSanitizer, too
@@ -12,7 +12,7 @@ tools/install_packages.sh tools/packages-check.txt || exit 1
 export OMP_WAIT_POLICY=passive  # see tests/CMakeLists.txt
 # GCC 13 aligns frames of this check to 32 bytes, and then stores AVX-512 registers as if it were 64 (its bug 110027).
 export ASAN_OPTIONS=detect_stack_use_after_return=0
-torchless=(base tokenizer checkpoint gist selection_cpu attention_cpu nn_cpu)
+torchless=(base tokenizer checkpoint gist data selection_cpu attention_cpu nn_cpu)
 failed=()
 
 # run NAME COMMAND...: notes a failure and goes on.
@@ -91,7 +91,21 @@ check_oracles() {
   run "transformers" "$python" tools/compare_transformers.py "$ssa" --gguf "$model" --parts logits,greedy
 }
 
-for step in "${@:-format headers sanitizers fuzz oracles}"; do
+# Ten training steps beside a loop in plain PyTorch, on the example document.
+check_training() {
+  make_oracles || { failed+=(oracles); return; }
+  make --no-print-directory model || { failed+=(model); return; }
+  local ssa=$PWD/build/ssa folder
+  folder=$(mktemp -d)
+  "$ssa" gistify .models/SmolLM2-135M-Instruct.Q4_1.gguf "$folder/model" &&
+    "$ssa" data build "$folder/model" --input examples/expedition_log.txt --out "$folder/data" &&
+    run "ten steps" .venv-oracle/bin/python tools/training/compare_training.py --ssa "$ssa" --tokenizer "$folder/model" \
+      --dataset "$folder/data" --cpt 1 || failed+=("training's data")
+  rm -rf "$folder"
+  run "kills" env SSA_TEST_KILLS=50 python3 tests/training/train_program_test.py "$ssa" tests/golden TrainTest.test_survives_kills
+}
+
+for step in "${@:-format headers sanitizers fuzz oracles training}"; do
   for name in $step; do
     "check_$name"
   done
