@@ -1,5 +1,6 @@
 #include "base/memory.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -49,6 +50,12 @@ uint64_t available_memory_bytes() {
   }
   const uint64_t used = number_in("/sys/fs/cgroup/memory.current", 0);
   return std::min(machine_available(), limit > used ? limit - used : 0);
+}
+
+void return_freed_memory() noexcept {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
 }
 
 void forget_mapped_pages(std::span<const std::byte> bytes) noexcept {

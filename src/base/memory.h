@@ -14,6 +14,10 @@ uint64_t peak_resident_bytes();
 /// if that is lower.
 uint64_t available_memory_bytes();
 
+/// Gives freed memory back to the system, where the C library can: after loading, which needs much
+/// that nobody needs later.
+void return_freed_memory() noexcept;
+
 /// Takes the pages that lie within these bytes of a mapped file out of this process's memory; they
 /// come back from the file when they are next read. The bytes must be of a MappedFile: others would
 /// be lost.

@@ -83,7 +83,9 @@ GenerationSession::GenerationSession(const GenerationFlags& flags, bool records_
       sparse_plan_(
           plan_attention(flags.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_)),
       plan_(sparse_plan_),
-      record_(records_chunks) {}
+      record_(records_chunks) {
+  return_freed_memory();
+}
 
 int64_t GenerationSession::tokens_to_predict(int64_t n_prompt) const {
   const int64_t positions = loaded_.model->config().max_position_embeddings;
