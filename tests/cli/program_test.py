@@ -107,6 +107,19 @@ class ProgramTest(unittest.TestCase):
                       "--decode-from", 4)
         self.assert_refused(refused, "--decode-from 4", "prefix")
 
+    def test_pivots_without_gists_end_their_chunks_with_the_prompt(self):
+        ids = [5 + i % 40 for i in range(90)]
+        flags = ["--attention", "ssa", "--pivot", "mean", "--budget", 8, "--chunk", 4, "--plain-chunks", "--decode-from", 60]
+        by_one = self.logits(ids, *flags)
+        by_many = self.logits(ids, *flags, "--decode-piece", 16)
+        split = self.logits({"prefix": ids[:60], "suffix": ids[60:]}, *flags)
+        full = self.logits(ids)
+        self.assertEqual(by_one["ids"][2], tuple(ids))
+        for a, b, c in zip(by_one["logits"][2], by_many["logits"][2], split["logits"][2]):
+            self.assertAlmostEqual(a, b, delta=1e-4)
+            self.assertAlmostEqual(a, c, delta=1e-4)
+        self.assertGreater(max(abs(a - b) for a, b in zip(by_one["logits"][2], full["logits"][2])), 1e-3)
+
     def test_tokenize_form(self):
         rows = '{"text": "Hello <|x|> world"}\n\n{"text": ""}\n'
         pathlib.Path(self.path("rows.jsonl")).write_text(rows)
