@@ -1,7 +1,7 @@
-/// Are the CUDA kernels right, and how fast are they? One program, of CUDA alone:
+/// Is window attention right, and how fast is it? One program, of CUDA alone:
 ///
-///   nvcc -O3 -std=c++20 -Isrc -gencode arch=compute_90a,code=sm_90a -o cuda_attention_check \
-///     bench/cuda_attention_check.cu src/attention/cuda/*.cu src/nn/cuda/*.cu
+///   nvcc -O3 -std=c++20 -I. -Isrc -gencode arch=compute_90a,code=sm_90a -o cuda_attention_check \
+///     bench/cuda_attention_check.cu src/attention/cuda/*.cu
 ///   ./cuda_attention_check            checks, then times; exit code 1 if a check fails
 ///   ./cuda_attention_check --check    checks only
 ///   ./cuda_attention_check --time     times only
@@ -10,106 +10,19 @@
 /// without tiles. A line's figures are the relative error over everything, and the worst row's:
 /// its error over its own norm plus the median row's, so that a few large rows (sinks) cannot hide
 /// the others.
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
-
-#include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <random>
-#include <string>
-#include <vector>
 
 #include "attention/cuda/window_attention.h"
-#include "nn/cuda/row_kernels.h"
+#include "bench/cuda_check.h"
 
 namespace {
 
 using namespace ssa::cuda;
-using Bf16 = __nv_bfloat16;
 
-constexpr double kWholeLimit = 1e-2, kRowLimit = 5e-2;
-int failures = 0;
-
-void check_cuda(int error, const char* what) {
-  if (error != cudaSuccess) {
-    std::printf("FAIL %s: %s\n", what, cudaGetErrorString(static_cast<cudaError_t>(error)));
-    std::exit(1);
-  }
-}
-
-// ------------------------------------------------------------------------------------- device
-// memory
-
-template <class T>
-class DeviceArray {
- public:
-  /// Filled with 0xff: NaN for floats.
-  explicit DeviceArray(int64_t size = 0) : size_(size) {
-    check_cuda(cudaMalloc(&data_, std::max<int64_t>(size, 1) * sizeof(T)), "cudaMalloc");
-    poison();
-  }
-  explicit DeviceArray(const std::vector<T>& host) : DeviceArray(int64_t(host.size())) {
-    check_cuda(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
-               "copy");
-  }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-  ~DeviceArray() { cudaFree(data_); }
-
-  void poison() { check_cuda(cudaMemset(data_, 0xff, size_ * sizeof(T)), "poison"); }
-  std::vector<T> host() const {
-    std::vector<T> out(size_);
-    check_cuda(cudaMemcpy(out.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost), "copy");
-    return out;
-  }
-  T* data() const { return data_; }
-  int64_t size() const { return size_; }
-
- private:
-  T* data_ = nullptr;
-  int64_t size_;
-};
-
-__device__ float random_normal(uint64_t seed, int64_t i) {
-  uint64_t x = seed * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(i) * 0xbf58476d1ce4e5b9u;
-  float sum = 0;
-  for (int k = 0; k < 4; ++k) {  // four uniforms: near enough to a normal distribution
-    x ^= x >> 30, x *= 0xbf58476d1ce4e5b9u, x ^= x >> 27, x *= 0x94d049bb133111ebu, x ^= x >> 31;
-    sum += static_cast<float>(x >> 40) / 16777216.0f - 0.5f;
-  }
-  return sum * 1.7320508f;
-}
-
-__device__ void put(Bf16& to, float x) {
-  to = __float2bfloat16(x);
-}
-__device__ void put(float& to, float x) {
-  to = x;
-}
-
-template <class T>
-__global__ void fill_kernel(T* data, int64_t size, uint64_t seed, float scale) {
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < size) {
-    put(data[i], random_normal(seed, i) * scale);
-  }
-}
-
-uint64_t next_seed = 1;
-
-template <class T>
-void fill_random(const DeviceArray<T>& array, float scale = 1) {
-  if (array.size() > 0) {  // no kernel has no blocks
-    fill_kernel<T><<<unsigned((array.size() + 255) / 256), 256>>>(
-        array.data(), array.size(), next_seed++, scale);
-  }
-}
+constexpr double kRowLimit = 5e-2;
 
 /// Random log-sum-exps; some rows saw nothing, and their far_out is NaN.
 __global__ void far_kernel(
@@ -632,217 +545,6 @@ std::vector<Case> attention_cases() {
   return cases;
 }
 
-// ------------------------------------------------------------------------------------------ row
-// kernels
-
-std::vector<float> random_floats(size_t n, unsigned seed, float scale = 1) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, scale);
-  std::vector<float> out(n);
-  for (float& x : out) {
-    x = __bfloat162float(__float2bfloat16(normal(random)));
-  }
-  return out;
-}
-
-std::vector<Bf16> bf16(const std::vector<float>& from) {
-  std::vector<Bf16> out;
-  for (const float x : from) {
-    out.push_back(__float2bfloat16(x));
-  }
-  return out;
-}
-
-std::vector<float> floats(const std::vector<Bf16>& from) {
-  std::vector<float> out;
-  for (const Bf16 x : from) {
-    out.push_back(__bfloat162float(x));
-  }
-  return out;
-}
-
-void report(const std::string& name,
-            const std::vector<float>& got,
-            const std::vector<double>& expected) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    error += (got[i] - expected[i]) * (got[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  const double relative = std::sqrt(error / norm);
-  const bool pass = relative <= kWholeLimit && got.size() == expected.size();
-  failures += !pass;
-  std::printf("%s %-34s %.1e\n", pass ? "PASS" : "FAIL", name.c_str(), relative);
-}
-
-void finish(int error, const char* what) {
-  check_cuda(error, what);
-  check_cuda(cudaDeviceSynchronize(), what);
-}
-
-/// x lies as the first heads of wider rows; both directions, in place and not, both kinds of table.
-void check_rotary(int tokens, int heads, int dim, bool float_tables, bool inverse, bool in_place) {
-  const int64_t row = int64_t{heads + 2} * dim;
-  const std::vector<float> x = random_floats(tokens * row, 3);
-  std::vector<float> cos(int64_t{tokens} * dim), sin(cos.size());
-  for (int t = 0; t < tokens; ++t) {
-    for (int i = 0; i < dim; ++i) {
-      const double angle = t * std::pow(10000.0, -2.0 * (i % (dim / 2)) / dim);
-      cos[int64_t{t} * dim + i] = __bfloat162float(__float2bfloat16(float(std::cos(angle))));
-      sin[int64_t{t} * dim + i] = __bfloat162float(__float2bfloat16(float(std::sin(angle))));
-    }
-  }
-  DeviceArray<Bf16> d_x(bf16(x)), d_cos(bf16(cos)), d_sin(bf16(sin));
-  DeviceArray<Bf16> d_out(int64_t{tokens} * heads * dim);
-  DeviceArray<float> f_cos(cos), f_sin(sin);
-  Rotary args;
-  args.x = d_x.data(), args.x_token_stride = row, args.x_head_stride = dim;
-  args.out = in_place ? d_x.data() : d_out.data();
-  args.out_token_stride = in_place ? row : int64_t{heads} * dim, args.out_head_stride = dim;
-  args.cos = float_tables ? static_cast<const void*>(f_cos.data()) : d_cos.data();
-  args.sin = float_tables ? static_cast<const void*>(f_sin.data()) : d_sin.data();
-  args.tables_are_float = float_tables, args.inverse = inverse;
-  args.tokens = tokens, args.heads = heads, args.head_dim = dim;
-  finish(rotate_halves(args, nullptr), "rotate_halves");
-  const std::vector<float> all = floats(in_place ? d_x.host() : d_out.host());
-  std::vector<float> got;
-  std::vector<double> expected;
-  for (int t = 0; t < tokens; ++t) {
-    for (int i = 0; i < (in_place ? heads + 2 : heads) * dim; ++i) {
-      const int h = i / dim, at = i % dim;
-      const float* from = &x[t * row + h * dim];
-      const double partner = at < dim / 2 ? -from[at + dim / 2] : from[at - dim / 2];
-      const double turn = inverse ? -1 : 1;
-      const double turned =
-          from[at] * double(cos[t * dim + at]) + turn * partner * sin[t * dim + at];
-      got.push_back(all[t * args.out_token_stride + i]);
-      expected.push_back(h < heads ? turned : from[at]);
-    }
-  }
-  report(std::string("rotary d=") + std::to_string(dim) + (float_tables ? " f32" : " bf16") +
-             (inverse ? " inverse" : "") + (in_place ? " in place" : ""),
-         got,
-         expected);
-}
-
-void check_silu(int rows, int columns) {
-  const size_t n = size_t(rows) * columns;
-  const std::vector<float> both = random_floats(2 * n, 5, 2), dout = random_floats(n, 6);
-  DeviceArray<Bf16> d_both(bf16(both)), d_dout(bf16(dout)), d_out(n), d_gradients(2 * n);
-  SiluTimes args;
-  args.gate = d_both.data(), args.up = d_both.data() + columns;
-  args.gate_stride = args.up_stride = 2 * columns;
-  args.out = d_out.data(), args.rows = rows, args.columns = columns;
-  finish(silu_times(args, nullptr), "silu_times");
-  SiluTimesBackward back;
-  back.gate = args.gate, back.up = args.up, back.gate_stride = back.up_stride = 2 * columns;
-  back.dout = d_dout.data();
-  back.dgate = d_gradients.data(), back.dup = d_gradients.data() + columns;
-  back.dgate_stride = back.dup_stride = 2 * columns, back.rows = rows, back.columns = columns;
-  finish(silu_times_backward(back, nullptr), "silu_times_backward");
-  std::vector<double> out(n), gradients(2 * n);
-  for (size_t i = 0; i < n; ++i) {
-    const size_t at = i / columns * 2 * columns + i % columns;
-    const double g = both[at], up = both[at + columns], s = 1 / (1 + std::exp(-g));
-    out[i] = g * s * up;
-    gradients[at] = dout[i] * up * (s + g * s * (1 - s));
-    gradients[at + columns] = dout[i] * g * s;
-  }
-  const std::string size = " " + std::to_string(rows) + " x " + std::to_string(columns);
-  report("silu_times" + size, floats(d_out.host()), out);
-  report("silu_times backward" + size, floats(d_gradients.host()), gradients);
-}
-
-void check_norm(int rows, int columns, bool residual) {
-  const size_t n = size_t(rows) * columns;
-  const std::vector<float> x = random_floats(n, 7), y = random_floats(n, 8),
-                           w = random_floats(columns, 9);
-  const std::vector<float> dout = random_floats(n, 10), dsum = random_floats(n, 11);
-  DeviceArray<Bf16> d_x(bf16(x)), d_y(bf16(y)), d_w(bf16(w)), d_dout(bf16(dout)),
-      d_dsum(bf16(dsum));
-  DeviceArray<Bf16> d_sum(n), d_out(n), d_dx(n);
-  DeviceArray<float> inverse(rows), dweight(columns);
-  DeviceArray<char> workspace(add_rms_norm_workspace(rows, columns));
-  AddNorm args;
-  args.x = d_x.data(), args.residual = residual ? d_y.data() : nullptr, args.weight = d_w.data();
-  args.sum = residual ? d_sum.data() : nullptr, args.out = d_out.data();
-  args.inverse_rms = inverse.data(), args.eps = 1e-5f, args.rows = rows, args.columns = columns;
-  finish(add_rms_norm(args, nullptr), "add_rms_norm");
-  AddNormBackward back;
-  back.sum = residual ? d_sum.data() : d_x.data(), back.weight = d_w.data();
-  back.inverse_rms = inverse.data(), back.dout = d_dout.data();
-  back.dsum = residual ? d_dsum.data() : nullptr, back.dx = d_dx.data(),
-  back.dweight = dweight.data();
-  back.workspace = workspace.data(), back.rows = rows, back.columns = columns;
-  finish(add_rms_norm_backward(back, nullptr), "add_rms_norm_backward");
-  std::vector<double> sum(n), out(n), dx(n), dw(columns);
-  for (int r = 0; r < rows; ++r) {
-    double squares = 0, product = 0;
-    for (int c = 0; c < columns; ++c) {
-      const size_t i = size_t(r) * columns + c;
-      sum[i] = residual ? __bfloat162float(__float2bfloat16(x[i] + y[i])) : x[i];
-      squares += sum[i] * sum[i];
-    }
-    const double scale = 1 / std::sqrt(squares / columns + 1e-5);
-    for (int c = 0; c < columns; ++c) {
-      const size_t i = size_t(r) * columns + c;
-      out[i] = w[c] * sum[i] * scale;
-      dw[c] += dout[i] * sum[i] * scale;
-      product += dout[i] * w[c] * sum[i] * scale;
-    }
-    for (int c = 0; c < columns; ++c) {
-      const size_t i = size_t(r) * columns + c;
-      dx[i] =
-          (residual ? dsum[i] : 0) + scale * (dout[i] * w[c] - sum[i] * scale * product / columns);
-    }
-  }
-  const std::string size =
-      (residual ? " " : " alone ") + std::to_string(rows) + " x " + std::to_string(columns);
-  if (residual) {
-    report("sum" + size, floats(d_sum.host()), sum);
-  }
-  report("norm" + size, floats(d_out.host()), out);
-  report("norm backward dx" + size, floats(d_dx.host()), dx);
-  report("norm backward dweight" + size, dweight.host(), dw);
-}
-
-void check_rows() {
-  for (int i = 0; i < 8; ++i) {
-    check_rotary(131, 5, i % 2 == 0 ? 64 : 128, (i & 1) != 0, (i & 2) != 0, (i & 4) != 0);
-  }
-  check_silu(57, 1536);
-  check_silu(3, 18944);
-  for (const int columns : {384, 576, 1024, 1536, 2048, 3584, 8192}) {
-    check_norm(columns == 384 ? 3001 : 301, columns, columns % 3 != 1);
-  }
-}
-
-// ----------------------------------------------------------------------------------------------
-// timing
-
-double median_ms(const std::function<void()>& run) {
-  cudaEvent_t start, stop;
-  check_cuda(cudaEventCreate(&start), "event");
-  check_cuda(cudaEventCreate(&stop), "event");
-  for (int i = 0; i < 3; ++i) {
-    run();
-  }
-  std::vector<float> times;
-  for (int i = 0; i < 20; ++i) {
-    check_cuda(cudaEventRecord(start), "event");
-    run();
-    check_cuda(cudaEventRecord(stop), "event");
-    check_cuda(cudaEventSynchronize(stop), "timed kernels");
-    float ms = 0;
-    check_cuda(cudaEventElapsedTime(&ms, start, stop), "event");
-    times.push_back(ms);
-  }
-  cudaEventDestroy(start);
-  cudaEventDestroy(stop);
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
-
 void time_attention(const Case& c) {
   Attention a(c);
   DeviceArray<char> workspace(window_backward_workspace(a.shape));
@@ -880,89 +582,14 @@ void time_all_attention() {
       {"4 x 4K suffix 256 9/3/64", 9, 3, 64, {4096, 4096, 4096, 4096}, 8, false, 256, 3});
 }
 
-void print_time(const char* name, double ms, double bytes) {
-  std::printf("TIME %-34s %.3f ms (%.2f TB/s)\n", name, ms, bytes / ms * 1e-9);
-}
-
-void time_rows() {
-  const int64_t rows = 16384, columns = 3584, wide = 18944;
-  const double row_bytes = 2.0 * rows * columns, wide_bytes = 2.0 * rows * wide;
-  DeviceArray<Bf16> gate(rows * wide), up(rows * wide), out(rows * wide), dgate(rows * wide),
-      dup(rows * wide);
-  fill_random(gate), fill_random(up), fill_random(out);
-  DeviceArray<float> cos(rows * 128), sin(rows * 128), inverse(rows), dweight(columns);
-  fill_random(cos), fill_random(sin), fill_random(inverse);
-  DeviceArray<char> workspace(add_rms_norm_workspace(rows, columns));
-  Rotary rotary{gate.data(),
-                columns,
-                128,
-                up.data(),
-                columns,
-                128,
-                cos.data(),
-                sin.data(),
-                true,
-                false,
-                int(rows),
-                28,
-                128};
-  print_time("rotary 16K x 28 x 128",
-             median_ms([&] { check_cuda(rotate_halves(rotary, nullptr), "rotary"); }),
-             2 * row_bytes);
-  SiluTimes silu{gate.data(), up.data(), wide, wide, out.data(), rows, wide};
-  print_time("silu_times 16K x 18944",
-             median_ms([&] { check_cuda(silu_times(silu, nullptr), "silu"); }),
-             3 * wide_bytes);
-  SiluTimesBackward silu_back{gate.data(),
-                              up.data(),
-                              wide,
-                              wide,
-                              out.data(),
-                              dgate.data(),
-                              dup.data(),
-                              wide,
-                              wide,
-                              rows,
-                              wide};
-  print_time("silu_times backward 16K x 18944",
-             median_ms([&] { check_cuda(silu_times_backward(silu_back, nullptr), "silu"); }),
-             5 * wide_bytes);
-  AddNorm norm{gate.data(),
-               up.data(),
-               out.data(),
-               dgate.data(),
-               dup.data(),
-               inverse.data(),
-               1e-5f,
-               rows,
-               int(columns)};
-  print_time("add_rms_norm 16K x 3584",
-             median_ms([&] { check_cuda(add_rms_norm(norm, nullptr), "norm"); }),
-             4 * row_bytes);
-  AddNormBackward back;
-  back.sum = gate.data(), back.weight = out.data(), back.inverse_rms = inverse.data();
-  back.dout = up.data(), back.dsum = out.data(), back.dx = dgate.data(),
-  back.dweight = dweight.data();
-  back.workspace = workspace.data(), back.rows = rows, back.columns = int(columns);
-  print_time("add_rms_norm backward 16K x 3584",
-             median_ms([&] { check_cuda(add_rms_norm_backward(back, nullptr), "norm"); }),
-             4 * row_bytes);
+void check_all_attention() {
+  for (const Case& c : attention_cases()) {
+    check_attention(c);
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string only = argc > 1 ? argv[1] : "";
-  if (only != "--time") {
-    check_rows();
-    for (const Case& c : attention_cases()) {
-      check_attention(c);
-    }
-  }
-  if (only != "--check") {
-    time_rows();
-    time_all_attention();
-  }
-  std::printf(failures == 0 ? "all passed\n" : "%d FAILED\n", failures);
-  return failures == 0 ? 0 : 1;
+  return run_program(argc, argv, check_all_attention, time_all_attention);
 }

@@ -309,15 +309,12 @@ class BankProblems {
 
   /// Hides keys that only fill up.
   Tensor key_bias() const {
-    constexpr int64_t kUnit = 8;  // rows of a bias start where kernels can load it
-    const int64_t n = batch_.key_pads.size(0), n_keys = batch_.key_pads.size(1),
-                  n_rows = batch_.suffix_rows.size(1);
-    const Tensor bias = torch::zeros({n, n_kv_heads_, n_rows, (n_keys + kUnit - 1) / kUnit * kUnit},
-                                     in_.q.options())
-                            .slice(-1, 0, n_keys)
-                            .masked_fill_(batch_.key_pads.unsqueeze(1).unsqueeze(1),
-                                          -std::numeric_limits<double>::infinity());
-    return bias.flatten(0, 1).unsqueeze(1).expand({-1, group_, -1, -1});
+    const Tensor visible = batch_.key_pads.logical_not().unsqueeze(1).unsqueeze(1).expand(
+        {-1, n_kv_heads_, batch_.suffix_rows.size(1), -1});
+    return visible_bias(visible, in_.q.scalar_type())
+        .flatten(0, 1)
+        .unsqueeze(1)
+        .expand({-1, group_, -1, -1});
   }
 
   const GistMaskBatch& batch_;

@@ -35,8 +35,8 @@ bool is_half(const Tensor& q) {
 
 enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
 
-/// cuDNN is the fastest for long problems, but takes tens of milliseconds to prepare for every
-/// shape that it has not seen; training sees new shapes all the time.
+/// cuDNN is the fastest for long problems, but prepares itself anew for every shape that it has
+/// not seen, at a cost that only long ones are worth: training sees new shapes all the time.
 Backend choose_backend(const PartialInput& in) {
   constexpr int64_t kLong = 1536;
   if (in.q.is_cpu()) {
@@ -236,6 +236,16 @@ PartialGradients plain_backward(const PartialInput& in,
 }
 
 }  // namespace
+
+Tensor visible_bias(const Tensor& visible, torch::ScalarType dtype) {
+  constexpr int64_t kUnit = 8;
+  std::vector<int64_t> shape = visible.sizes().vec();
+  const int64_t n_columns = shape.back();
+  shape.back() = (n_columns + kUnit - 1) / kUnit * kUnit;
+  return torch::zeros(shape, torch::dtype(dtype).device(visible.device()))
+      .slice(-1, 0, n_columns)
+      .masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity());
+}
 
 PartialOutput partial_attention(const PartialInput& in) {
   TORCH_CHECK(in.q.dim() == 4 && in.k.dim() == 4 && in.k.sizes() == in.v.sizes() &&

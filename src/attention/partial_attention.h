@@ -30,6 +30,9 @@ struct PartialInput {
   double scale = 1.0;
 };
 
+/// Such a bias of a bool mask, true = visible. Its rows start where kernels can load them.
+Tensor visible_bias(const Tensor& visible, torch::ScalarType dtype);
+
 struct PartialOutput {
   Tensor out;  // as q
   Tensor lse;  // [n_batch, n_heads, n_rows] float32, float64 for float64: natural logarithm

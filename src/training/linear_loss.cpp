@@ -82,20 +82,28 @@ class LossFunction : public torch::autograd::Function<LossFunction> {
   static Tensor forward(AutogradContext* context,
                         const Tensor& hidden,
                         const Tensor& weight,
-                        const RowsLoss& rows_loss) {
+                        const RowsLoss& rows_loss,
+                        bool wants_gradients) {
     const torch::NoGradGuard no_grad;
     const Tensor narrow = weight.to(hidden.scalar_type());
     const Tensor loss = torch::zeros({}, hidden.options().dtype(wide_type(hidden)));
-    const Tensor d_hidden = torch::empty_like(hidden);
-    const Tensor d_weight = torch::zeros(weight.sizes(), weight.options().dtype(wide_type(weight)));
+    const Tensor d_hidden = wants_gradients ? torch::empty_like(hidden) : Tensor();
+    const Tensor d_weight =
+        wants_gradients ? torch::zeros(weight.sizes(), weight.options().dtype(wide_type(weight)))
+                        : Tensor();
     const int64_t block = std::max<int64_t>(1, logits_at_a_time(hidden) / weight.size(0));
     for (int64_t first = 0; first < hidden.size(0); first += block) {
       const Tensor rows = hidden.slice(0, first, first + block);
       const Tensor d_logits = rows_loss(rows, narrow, first, loss).to(hidden.scalar_type());
-      d_hidden.slice(0, first, first + block).copy_(torch::mm(d_logits, narrow));
-      d_weight.add_(torch::mm(d_logits.t(), rows));
+      if (wants_gradients) {
+        Tensor d_rows = d_hidden.slice(0, first, first + block);
+        torch::mm_out(d_rows, d_logits, narrow);
+        d_weight.add_(torch::mm(d_logits.t(), rows));
+      }
     }
-    context->save_for_backward({d_hidden, d_weight.to(weight.scalar_type())});
+    if (wants_gradients) {
+      context->save_for_backward({d_hidden, d_weight.to(weight.scalar_type())});
+    }
     return loss;
   }
 
@@ -104,6 +112,7 @@ class LossFunction : public torch::autograd::Function<LossFunction> {
     const Tensor& scale = gradients[0];
     return {saved[0] * scale.to(saved[0].scalar_type()),
             saved[1] * scale.to(saved[1].scalar_type()),
+            Tensor(),
             Tensor()};
   }
 };
@@ -124,7 +133,7 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
         return d_logits.scatter_add_(
             1, columns, torch::full_like(columns, -1, log_p.scalar_type()));
       };
-  return LossFunction::apply(hidden, weight, rows_loss);
+  return LossFunction::apply(hidden, weight, rows_loss, torch::GradMode::is_enabled());
 }
 
 Tensor linear_distillation(const Tensor& hidden,
@@ -141,7 +150,7 @@ Tensor linear_distillation(const Tensor& hidden,
         loss.add_((teacher * (teacher_log - log_p)).sum());
         return log_p.exp().sub_(teacher);
       };
-  return LossFunction::apply(hidden, weight, rows_loss);
+  return LossFunction::apply(hidden, weight, rows_loss, torch::GradMode::is_enabled());
 }
 
 }  // namespace ssa

@@ -2,19 +2,18 @@
 
 #include <c10/core/CachingDeviceAllocator.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <future>
-#include <limits>
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/text.h"
 #include "distributed/gradient_reducer.h"
 #include "distributed/watchdog.h"
 #include "models/factory.h"
 #include "tokenizer/tokenizer.h"
+#include "training/run_report.h"
 #include "training/training_checkpoint.h"
 
 namespace ssa {
@@ -37,9 +36,10 @@ torch::ScalarType parse_dtype(const std::string& name) {
   return torch::kBFloat16;
 }
 
-/// Dense bf16 operations a second of the tensor cores, for the share that is reached; 0: not known.
+/// Operations a second that the share which is reached is told of: dense bf16 of an H100 or H200,
+/// whatever the CUDA device is; 0: not known.
 double peak_flops(torch::Device device) {
-  return device.is_cuda() ? 989e12 : 0.0;  // H100, H200
+  return device.is_cuda() ? 989e12 : 0.0;
 }
 
 uint64_t peak_memory(torch::Device device) {
@@ -87,8 +87,7 @@ std::vector<double> sum_over(ProcessGroup& group, std::vector<double> values) {
   return {host.const_data_ptr<double>(), host.const_data_ptr<double>() + host.numel()};
 }
 
-constexpr const char* kLossNames[] = {"loss", "lm", "cpt", "sft", "distill", "route", "align"};
-
+/// As kLossNames.
 std::vector<Tensor> in_order(const Losses& losses) {
   return {
       losses.total, losses.lm, losses.cpt, losses.sft, losses.distill, losses.route, losses.align};
@@ -120,7 +119,7 @@ class Trainer {
 
   TrainingResult run() {
     if (group_->is_main()) {
-      open_logs();
+      open_report();
     }
     WatchdogOptions watch;
     watch.on_failure = [this](const std::string& message) { say(message); };
@@ -264,23 +263,11 @@ class Trainer {
     }
   }
 
-  void open_logs() {
-    std::filesystem::create_directories(recipe_.job.output);
-    std::vector<std::string> columns = {"step"};
-    columns.insert(columns.end(), std::begin(kLossNames), std::end(kLossNames));
-    for (const char* name :
-         {"grad_norm", "lr", "tokens_per_second", "mfu", "memory_gib", "seconds"}) {
-      columns.emplace_back(name);
-    }
-    csv_.emplace(recipe_.job.output / "log.csv", columns);
-    std::vector<std::string> modes = {"step"};
-    modes.insert(modes.end(), recipe_.validation.modes.begin(), recipe_.validation.modes.end());
-    if (validation_) {
-      validation_csv_.emplace(recipe_.job.output / "validation.csv", modes);
-    }
-    if (recipe_.metrics.tensorboard) {
-      events_.emplace(recipe_.job.output / "tensorboard");
-    }
+  void open_report() {
+    report_.emplace(recipe_.job.output,
+                    validation_ ? recipe_.validation.modes : std::vector<std::string>(),
+                    recipe_.metrics.tensorboard,
+                    options_.on_line);
   }
 
   /// Rows of the step that begins at `first`, on the CPU.
@@ -329,10 +316,12 @@ class Trainer {
     const BatchCounts counts{totals[0], totals[1], totals[2], totals[3]};
     stopped_ = totals[4] > 0;
     optimizer_->zero_grad();
-    Tensor sums =
-        torch::zeros({std::ssize(kLossNames)}, torch::dtype(torch::kFloat64).device(device_));
+    Tensor sums = torch::zeros({static_cast<int64_t>(kLossNames.size())},
+                               torch::dtype(torch::kFloat64).device(device_));
     for (size_t i = 0; i < batches.micro.size(); ++i) {
       const Batch batch = to_device(batches.micro[i], device_);
+      // Layers that are computed again reach parameters by a backward pass each: finish() then
+      // reduces everything.
       if (i + 1 == batches.micro.size() && !recipe_.objective.recompute_layers) {
         reducer_->begin();
       }
@@ -395,65 +384,26 @@ class Trainer {
     if (device_.is_cuda()) {
       torch::cuda::synchronize();
     }
-    const double seconds = seconds_since(last_log_), speed = raw_tokens_ / seconds;
-    const double peak = peak_flops(device_), mfu = peak > 0
-                                                       ? 100 * flops_ / seconds / peak
-                                                       : std::numeric_limits<double>::quiet_NaN();
-    const uint64_t memory = peak_memory(device_);
-    NamedValues values = {{"step", static_cast<double>(state_.step)}};
-    std::string parts;
-    for (int64_t i = 0; i < std::ssize(kLossNames); ++i) {
-      if (i == 0 || losses[i] != 0) {
-        values.emplace_back(kLossNames[i], losses[i]);
-      }
-      if (i > 0 && losses[i] != 0) {
-        char text[48];
-        std::snprintf(text, sizeof text, " %s: %.4f", kLossNames[i], losses[i]);
-        parts += text;
-      }
-    }
-    const NamedValues rest = {{"grad_norm", norm},
-                              {"lr", lr},
-                              {"tokens_per_second", speed},
-                              {"mfu", mfu},
-                              {"memory_gib", static_cast<double>(memory) / (1 << 30)},
-                              {"seconds", seconds}};
-    values.insert(values.end(), rest.begin(), rest.end());
-    csv_->row(values);
-    if (events_) {
-      events_->scalars(state_.step,
-                       {{"loss_metrics/global_avg_loss", losses[0]},
-                        {"grad_norm", norm},
-                        {"lr", lr},
-                        {"throughput(tps)", speed},
-                        {"memory/max_active(GiB)", static_cast<double>(memory) / (1 << 30)}});
-    }
-    char line[320];
-    std::snprintf(line,
-                  sizeof line,
-                  "step: %lld  loss: %.4f %s  grad_norm: %.4f  lr: %.3g  memory: %s  tps: %.0f",
-                  static_cast<long long>(state_.step),
-                  losses[0],
-                  parts.c_str(),
-                  norm,
-                  lr,
-                  format_bytes(memory).c_str(),
-                  speed);
-    std::string text = line;
-    if (peak > 0) {
-      std::snprintf(line, sizeof line, "  tflops: %.1f  mfu: %.1f%%", flops_ / seconds / 1e12, mfu);
-      text += line;
-    }
-    say(text);
+    StepReport report{.step = state_.step,
+                      .grad_norm = norm,
+                      .lr = lr,
+                      .seconds = seconds_since(last_log_),
+                      .raw_tokens = raw_tokens_,
+                      .flops = flops_,
+                      .peak_flops = peak_flops(device_),
+                      .memory_bytes = peak_memory(device_)};
+    std::copy_n(losses, report.losses.size(), report.losses.begin());
+    report_->step(report);
     last_log_ = Clock::now();
     raw_tokens_ = flops_ = 0;
   }
 
+  /// Time that went into something else than steps since `start`.
+  void leave_out(Clock::time_point start) { last_log_ += Clock::now() - start; }
+
   /// Perplexity of held-out suffixes in every mode. Processes take rows in turn.
   void validate() {
     const auto start = Clock::now();
-    NamedValues values = {{"step", static_cast<double>(state_.step)}}, scalars;
-    std::string line = concat("validation at step ", state_.step, ", perplexity of suffixes:");
     std::vector<double> sums(recipe_.validation.modes.size() * 2, 0.0);
     const int64_t block = std::max<int64_t>(
         1, recipe_.training.micro_batch_size > 0 ? recipe_.training.micro_batch_size : 4);
@@ -475,25 +425,14 @@ class Trainer {
       }
     }
     sums = sum_over(*group_, sums);
+    std::vector<double> perplexities;
     for (size_t mode = 0; mode < recipe_.validation.modes.size(); ++mode) {
-      const double perplexity = std::exp(sums[2 * mode] / sums[2 * mode + 1]);
-      values.emplace_back(recipe_.validation.modes[mode], perplexity);
-      scalars.emplace_back("validation_metrics/perplexity/" + recipe_.validation.modes[mode],
-                           perplexity);
-      char text[64];
-      std::snprintf(
-          text, sizeof text, " %s %.3f", recipe_.validation.modes[mode].c_str(), perplexity);
-      line += text;
+      perplexities.push_back(std::exp(sums[2 * mode] / sums[2 * mode + 1]));
     }
     if (group_->is_main()) {
-      say(line);
-      validation_csv_->row(values);
-      if (events_) {
-        events_->scalars(state_.step, scalars);
-      }
+      report_->validation(state_.step, perplexities);
     }
-    last_log_ += std::chrono::duration_cast<Clock::duration>(
-        std::chrono::duration<double>(seconds_since(start)));
+    leave_out(start);
   }
 
   void save() {
@@ -513,8 +452,7 @@ class Trainer {
     if (group_->is_main()) {
       say(concat("saved ", last_checkpoint_.string()));
     }
-    last_log_ += std::chrono::duration_cast<Clock::duration>(
-        std::chrono::duration<double>(seconds_since(start)));
+    leave_out(start);
   }
 
   const Recipe& recipe_;
@@ -530,8 +468,7 @@ class Trainer {
   TrainingState state_;
   std::filesystem::path last_checkpoint_;
   std::future<StepBatches> next_;
-  std::optional<CsvFile> csv_, validation_csv_;
-  std::optional<EventFile> events_;
+  std::optional<RunReport> report_;  // rank 0 alone
   bool stopped_ = false;
   double n_weights_ = 0;               // that a token is multiplied with
   double raw_tokens_ = 0, flops_ = 0;  // since the last line

@@ -10,7 +10,6 @@
 
 #include "distributed/process_group.h"
 #include "training/recipe.h"
-#include "training/run_log.h"
 
 namespace ssa {
 
