@@ -24,6 +24,12 @@ class AttentionContext {
   virtual ~AttentionContext() = default;
   /// [n_tokens, n_heads, head_dim]
   virtual Tensor attend(int64_t layer, const AttentionInput& in) = 0;
+  /// The same for a model with gates (llama-nsa): each head's output times its gate. gates:
+  /// [n_tokens, n_heads, 3], after the sigmoid: those of NSA's compressed branch, of the selected
+  /// blocks, and of the window. Attention of one branch takes the middle one.
+  virtual Tensor attend_gated(int64_t layer, const AttentionInput& in, const Tensor& gates) {
+    return attend(layer, in) * gates.slice(-1, 1, 2);
+  }
 };
 
 /// The heads of a group share their key/value head: query head h reads key/value head h / (n_heads

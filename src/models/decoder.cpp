@@ -42,17 +42,14 @@ Tensor SelfAttentionImpl::forward(const Tensor& x,
     q = q_norm_->forward(q);
     k = k_norm_->forward(k);
   }
-  Tensor out = attention.attend(layer,
-                                {.q = apply_rotary(q, rotary),
-                                 .k = apply_rotary(k, rotary),
-                                 .v = heads(projected[2]),
-                                 .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))});
-  if (g_proj_) {
-    // Three gates a head; the middle one belongs to attention (arXiv 2511.20102; the others are
-    // NSA's).
-    const Tensor gates = g_proj_->forward(x).unflatten(-1, {-1, 3}).sigmoid();
-    out = out * gates.slice(-1, 1, 2);
-  }
+  const AttentionInput in{.q = apply_rotary(q, rotary),
+                          .k = apply_rotary(k, rotary),
+                          .v = heads(projected[2]),
+                          .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))};
+  const Tensor out =
+      g_proj_ ? attention.attend_gated(
+                    layer, in, g_proj_->forward(x).unflatten(-1, {-1, 3}).sigmoid())
+              : attention.attend(layer, in);
   return o_proj_->forward(out.flatten(1));
 }
 

@@ -54,6 +54,7 @@ struct CheckpointSettings {
 struct MetricsSettings {
   int64_t log_interval = 10;
   bool tensorboard = true;
+  int64_t profile_step = 0;  // this step is recorded to output/trace.json; 0: none
 };
 
 struct Recipe {

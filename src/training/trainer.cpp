@@ -14,6 +14,7 @@
 #include "models/factory.h"
 #include "tokenizer/tokenizer.h"
 #include "training/run_report.h"
+#include "training/step_profile.h"
 #include "training/training_checkpoint.h"
 
 namespace ssa {
@@ -128,7 +129,7 @@ class Trainer {
     const int64_t first = state_.step;
     last_log_ = Clock::now();
     while (state_.step < recipe_.training.steps && !stopped_) {
-      step();
+      profiled_step();
       watchdog.progress(state_.step);
       const bool last = state_.step == recipe_.training.steps || stopped_;
       if (recipe_.validation.interval > 0 &&
@@ -297,6 +298,17 @@ class Trainer {
   void prefetch() {
     next_ = std::async(std::launch::async,
                        [this, first = state_.next_row] { return read_step(first); });
+  }
+
+  void profiled_step() {
+    std::optional<StepProfile> profile;
+    if (group_->is_main() && state_.step + 1 == recipe_.metrics.profile_step) {
+      profile.emplace(device_);
+    }
+    step();
+    if (profile) {
+      profile->save(recipe_.job.output / "trace.json");
+    }
   }
 
   void step() {
