@@ -6,7 +6,8 @@
 ///   ./cuda_rows_check --check    checks only
 ///   ./cuda_rows_check --time     times only
 ///
-/// Inputs are random; outputs are filled with NaN first. The reference is computed on the host, in f64.
+/// Inputs are random; outputs are filled with NaN first. The reference is computed on the host, in
+/// f64.
 #include <cmath>
 #include <random>
 
@@ -135,12 +136,68 @@ void check_silu(int rows, int columns) {
   report("silu_times backward" + size, floats(d_gradients.host()), gradients);
 }
 
+void check_norm(int rows, int columns, bool residual) {
+  const size_t n = size_t(rows) * columns;
+  const std::vector<float> x = random_floats(n, 7), y = random_floats(n, 8),
+                           w = random_floats(columns, 9);
+  const std::vector<float> dout = random_floats(n, 10), dsum = random_floats(n, 11);
+  DeviceArray<Bf16> d_x(bf16(x)), d_y(bf16(y)), d_w(bf16(w)), d_dout(bf16(dout)),
+      d_dsum(bf16(dsum));
+  DeviceArray<Bf16> d_sum(n), d_out(n), d_dx(n);
+  DeviceArray<float> inverse(rows), dweight(columns);
+  DeviceArray<char> workspace(add_rms_norm_workspace(rows, columns));
+  AddNorm args;
+  args.x = d_x.data(), args.residual = residual ? d_y.data() : nullptr, args.weight = d_w.data();
+  args.sum = residual ? d_sum.data() : nullptr, args.out = d_out.data();
+  args.inverse_rms = inverse.data(), args.eps = 1e-5f, args.rows = rows, args.columns = columns;
+  finish(add_rms_norm(args, nullptr), "add_rms_norm");
+  AddNormBackward back;
+  back.sum = residual ? d_sum.data() : d_x.data(), back.weight = d_w.data();
+  back.inverse_rms = inverse.data(), back.dout = d_dout.data();
+  back.dsum = residual ? d_dsum.data() : nullptr, back.dx = d_dx.data(),
+  back.dweight = dweight.data();
+  back.workspace = workspace.data(), back.rows = rows, back.columns = columns;
+  finish(add_rms_norm_backward(back, nullptr), "add_rms_norm_backward");
+  std::vector<double> sum(n), out(n), dx(n), dw(columns);
+  for (int r = 0; r < rows; ++r) {
+    double squares = 0, product = 0;
+    for (int c = 0; c < columns; ++c) {
+      const size_t i = size_t(r) * columns + c;
+      sum[i] = residual ? __bfloat162float(__float2bfloat16(x[i] + y[i])) : x[i];
+      squares += sum[i] * sum[i];
+    }
+    const double scale = 1 / std::sqrt(squares / columns + 1e-5);
+    for (int c = 0; c < columns; ++c) {
+      const size_t i = size_t(r) * columns + c;
+      out[i] = w[c] * sum[i] * scale;
+      dw[c] += dout[i] * sum[i] * scale;
+      product += dout[i] * w[c] * sum[i] * scale;
+    }
+    for (int c = 0; c < columns; ++c) {
+      const size_t i = size_t(r) * columns + c;
+      dx[i] =
+          (residual ? dsum[i] : 0) + scale * (dout[i] * w[c] - sum[i] * scale * product / columns);
+    }
+  }
+  const std::string size =
+      (residual ? " " : " alone ") + std::to_string(rows) + " x " + std::to_string(columns);
+  if (residual) {
+    report("sum" + size, floats(d_sum.host()), sum);
+  }
+  report("norm" + size, floats(d_out.host()), out);
+  report("norm backward dx" + size, floats(d_dx.host()), dx);
+  report("norm backward dweight" + size, dweight.host(), dw);
+}
+
 void check_rows() {
   for (int i = 0; i < 8; ++i) {
     check_rotary(131, 5, i % 2 == 0 ? 64 : 128, (i & 1) != 0, (i & 2) != 0, (i & 4) != 0);
   }
   check_silu(57, 1536);
   check_silu(3, 18944);
+  for (const int columns : {384, 576, 1024, 1536, 2048, 3584, 8192}) {
+    check_norm(columns == 384 ? 3001 : 301, columns, columns % 3 != 1);
+  }
 }
 
 void print_time(const char* name, double ms, double bytes) {
@@ -153,8 +210,9 @@ void time_rows() {
   DeviceArray<Bf16> gate(rows * wide), up(rows * wide), out(rows * wide), dgate(rows * wide),
       dup(rows * wide);
   fill_random(gate), fill_random(up), fill_random(out);
-  DeviceArray<float> cos(rows * 128), sin(rows * 128);
-  fill_random(cos), fill_random(sin);
+  DeviceArray<float> cos(rows * 128), sin(rows * 128), inverse(rows), dweight(columns);
+  fill_random(cos), fill_random(sin), fill_random(inverse);
+  DeviceArray<char> workspace(add_rms_norm_workspace(rows, columns));
   Rotary rotary{gate.data(),
                 columns,
                 128,
@@ -189,6 +247,21 @@ void time_rows() {
   print_time("silu_times backward 16K x 18944",
              median_ms([&] { check_cuda(silu_times_backward(silu_back, nullptr), "silu"); }),
              5 * wide_bytes);
+  AddNorm norm;
+  norm.x = gate.data(), norm.residual = up.data(), norm.weight = out.data();
+  norm.sum = dgate.data(), norm.out = dup.data(), norm.inverse_rms = inverse.data();
+  norm.eps = 1e-5f, norm.rows = rows, norm.columns = int(columns);
+  print_time("add_rms_norm 16K x 3584",
+             median_ms([&] { check_cuda(add_rms_norm(norm, nullptr), "norm"); }),
+             4 * row_bytes);
+  AddNormBackward back;
+  back.sum = gate.data(), back.weight = out.data(), back.inverse_rms = inverse.data();
+  back.dout = up.data(), back.dsum = out.data(), back.dx = dgate.data();
+  back.dweight = dweight.data(), back.workspace = workspace.data();
+  back.rows = rows, back.columns = int(columns);
+  print_time("add_rms_norm backward 16K x 3584",
+             median_ms([&] { check_cuda(add_rms_norm_backward(back, nullptr), "norm"); }),
+             4 * row_bytes);
 }
 
 }  // namespace

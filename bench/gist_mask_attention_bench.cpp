@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "attention/gist_mask_attention.h"
+#include "attention/gist_mask_batch.h"
 #include "gist/interleave.h"
 
 namespace {
@@ -66,6 +67,22 @@ struct Tensors {
   Tensor q, k, v, d_out;
 };
 
+/// The two ways: a plan of one layout, or a batch of one sequence.
+struct Ways {
+  Ways(const GistLayout& layout, double scale_of_scores)
+      : plan(to_device(*plan_gist_mask(layout, {}), torch::kCUDA)), scale(scale_of_scores) {
+    const LaidSequences one{&layout, 1};
+    batch = to_device(*plan_gist_mask_batch({&one, 1}, {}), torch::kCUDA);
+  }
+  Tensor attend(const Tensors& t, bool as_batch) const {
+    return as_batch ? gist_mask_attention(t.q, t.k, t.v, batch, scale)
+                    : gist_mask_attention(t.q, t.k, t.v, plan, scale);
+  }
+  GistMaskPlanPtr plan;
+  GistMaskBatchPtr batch;
+  double scale;
+};
+
 Tensors draw(const Heads& heads, int64_t n, torch::ScalarType dtype) {
   const auto options = torch::dtype(dtype).device(torch::kCUDA);
   const auto random = [&](int64_t n_heads) {
@@ -107,10 +124,10 @@ double error(const Tensor& a, const Tensor& b) {
       .item<double>();
 }
 
-void check(const Heads& heads, bool uneven) {
+void check(const Heads& heads, bool uneven, bool as_batch) {
   const GistLayout layout = lay(2000, uneven);
   const double scale = 1.0 / std::sqrt(static_cast<double>(heads.head_dim));
-  const GistMaskPlanPtr plan = to_device(*plan_gist_mask(layout, {}), torch::kCUDA);
+  const Ways ways(layout, scale);
   const Tensors t = draw(heads, layout.n_tokens(), torch::kBFloat16);
   Tensors wide = t;
   for (Tensor* x : {&wide.q, &wide.k, &wide.v, &wide.d_out}) {
@@ -120,15 +137,15 @@ void check(const Heads& heads, bool uneven) {
   const Tensor mask = torch::tensor(dense_mask(layout, {}), torch::kUInt8)
                           .view({n, n})
                           .to(torch::kCUDA, torch::kBool);
-  const Tensor out = gist_mask_attention(t.q, t.k, t.v, plan, scale),
-               expected = by_sdpa(wide, mask, scale);
+  const Tensor out = ways.attend(t, as_batch), expected = by_sdpa(wide, mask, scale);
   const auto got = torch::autograd::grad({out}, {t.q, t.k, t.v}, {t.d_out});
   const auto wanted = torch::autograd::grad({expected}, {wide.q, wide.k, wide.v}, {wide.d_out});
-  std::printf("check %lld/%lld/%lld %s: out %.4f dq %.4f dk %.4f dv %.4f\n",
+  std::printf("check %lld/%lld/%lld %s%s: out %.4f dq %.4f dk %.4f dv %.4f\n",
               static_cast<long long>(heads.n_heads),
               static_cast<long long>(heads.n_kv_heads),
               static_cast<long long>(heads.head_dim),
               uneven ? "word-aware" : "plain",
+              as_batch ? ", batch" : "",
               error(out, expected),
               error(got[0], wanted[0]),
               error(got[1], wanted[1]),
@@ -144,17 +161,16 @@ void check(const Heads& heads, bool uneven) {
   }
 }
 
-void measure(const Heads& heads, int64_t n_raw) {
+void measure(const Heads& heads, int64_t n_raw, bool as_batch) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(heads.head_dim));
   double times[2], forward[2];
   for (const bool uneven : {false, true}) {
     const GistLayout layout = lay(n_raw, uneven);
-    const GistMaskPlanPtr plan = to_device(*plan_gist_mask(layout, {}), torch::kCUDA);
+    const Ways ways(layout, scale);
     const Tensors t = draw(heads, layout.n_tokens(), torch::kBFloat16);
-    times[uneven] = forward_backward(
-        t, [&](const Tensors& x) { return gist_mask_attention(x.q, x.k, x.v, plan, scale); });
+    times[uneven] = forward_backward(t, [&](const Tensors& x) { return ways.attend(x, as_batch); });
     const torch::NoGradGuard no_grad;
-    forward[uneven] = milliseconds([&] { gist_mask_attention(t.q, t.k, t.v, plan, scale); });
+    forward[uneven] = milliseconds([&] { ways.attend(t, as_batch); });
   }
   const double causal = forward_backward(draw(heads, n_raw, torch::kBFloat16),
                                          [&](const Tensors& x) { return by_sdpa(x, {}, scale); });
@@ -169,12 +185,14 @@ void measure(const Heads& heads, int64_t n_raw) {
                              [&](const Tensors& x) { return by_sdpa(x, mask, scale); });
   }
   std::printf(
-      "%lld/%lld/%lld %lld raw: ours %.2f ms (forward %.2f), dense mask %.2f (%.1fx), causal cuDNN "
+      "%lld/%lld/%lld %lld raw%s: ours %.2f ms (forward %.2f), dense mask %.2f (%.1fx), causal "
+      "cuDNN "
       "%.2f (%.2fx), word-aware %.2f (%.2f of plain; forward %.2f)\n",
       static_cast<long long>(heads.n_heads),
       static_cast<long long>(heads.n_kv_heads),
       static_cast<long long>(heads.head_dim),
       static_cast<long long>(n_raw),
+      as_batch ? ", batch" : "",
       times[0],
       forward[0],
       dense,
@@ -198,10 +216,12 @@ int main(int argc, char** argv) {
   }
   const Heads shapes[] = {{28, 4, 128}, {9, 3, 64}};
   for (const Heads& heads : shapes) {
-    check(heads, false);
-    check(heads, true);
-    for (const int64_t n : lengths) {
-      measure(heads, n);
+    for (const bool as_batch : {false, true}) {
+      check(heads, false, as_batch);
+      check(heads, true, as_batch);
+      for (const int64_t n : lengths) {
+        measure(heads, n, as_batch);
+      }
     }
   }
 }

@@ -86,9 +86,12 @@ check_oracles() {
   run "reference: layout" "$python" tools/reference/compare_layout.py --program "$ssa" --cases 1000
   run "reference: logits" "$python" tools/reference/compare_logits.py --program "$ssa" --cases 60
   run "reference: logits in f64" "$python" tools/reference/compare_logits.py --program "$ssa" --cases 60 --dtype f64
+  run "reference: block-sparse" "$python" tools/reference/compare_sparse.py --program "$ssa" --cases 60
+  run "reference: block-sparse in f64" "$python" tools/reference/compare_sparse.py --program "$ssa" --cases 60 --dtype f64
   run "tokenizers" "$python" tools/compare_tokenizers.py --program "$ssa" --megabytes 2 --gguf "$model"
   run "round trips" "$python" tools/check_roundtrip.py "$ssa"
   run "transformers" "$python" tools/compare_transformers.py "$ssa" --gguf "$model" --parts logits,greedy
+  run "peft" "$python" tools/compare_peft.py "$ssa" --gguf "$model"
 }
 
 # Ten training steps beside a loop in plain PyTorch, on the example document.

@@ -38,6 +38,7 @@ class Clone:
     def __init__(self, place, commit):
         self.folder, _, revision = place.partition("@")
         self.commit = revision or commit
+        self.n_missing = 0
         if self.git("cat-file", "-e", self.commit + "^{commit}", check=False).returncode != 0:
             sys.exit(f"{self.folder}: no git clone with commit {self.commit}; DIR@REV names another one")
 
@@ -51,15 +52,16 @@ class Clone:
         return sorted(name for name in names if re.fullmatch(pattern, name))
 
     def texts(self, paths):
-        """(path, text) of each path."""
+        """(path, text) of each path; files that a partial clone lacks are counted and passed over."""
         command = ["git", "-C", self.folder, "cat-file", "--batch"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             for path in paths:
                 process.stdin.write(f"{self.commit}:{path}\n".encode())
                 process.stdin.flush()
                 header = process.stdout.readline().split()
-                if len(header) != 3:
-                    sys.exit(f"{self.folder}: {path} is not in the clone (a partial one?)")
+                if header[-1] == b"missing":
+                    self.n_missing += 1
+                    continue
                 text = process.stdout.read(int(header[2]))
                 process.stdout.read(1)
                 yield path, text.decode("utf-8", "replace")
@@ -263,9 +265,10 @@ class DocumentFile:
 
 def extract(name, place, unseen, out):
     _, commit, read = SOURCES[name]
+    clone = Clone(place, commit)
     files, left_out = {}, Counter()
     try:
-        for kind, text in read(Clone(place, commit), unseen):
+        for kind, text in read(clone, unseen):
             if text is None:
                 left_out[kind] += 1
                 continue
@@ -279,7 +282,8 @@ def extract(name, place, unseen, out):
     finally:
         for file in files.values():
             file.discard()
-    for reason, count in sorted(left_out.items()):
+    left_out["not in a partial clone"] = clone.n_missing
+    for reason, count in sorted((+left_out).items()):
         print(f"  left out: {count:,} ({reason})")
 
 

@@ -139,63 +139,129 @@ class BatchPlanner {
   PaddedLists slot_keys_, suffix_rows_, suffix_keys_;
 };
 
+constexpr double kInfiniteScore = std::numeric_limits<double>::infinity();
+
 /// Rows of all key/value heads: index row * n_kv_heads + head of a table of rows, heads behind the
 /// first dimension.
-Tensor by_head(const Tensor& rows, int64_t n_kv_heads) {
+Tensor rows_by_head(const Tensor& rows, int64_t n_kv_heads) {
   const Tensor heads = torch::arange(n_kv_heads, rows.options());
   std::vector<int64_t> shape(static_cast<size_t>(rows.dim()) + 1, 1);
   shape[1] = n_kv_heads;
   return rows.unsqueeze(1) * n_kv_heads + heads.view(shape);
 }
 
+}  // namespace
+
+/// Rows of x [n_tokens, n_heads, ...] are those of its view [n_tokens * n_kv_heads, group, ...].
+/// Places are rows of what partial_attention() returns, heads before rows.
+struct GistMaskBatch::ByHead {
+  ByHead(const GistMaskBatch& batch, int64_t heads) : n_kv_heads(heads) {
+    if (batch.slot_rows.defined()) {
+      add_slots(batch);
+    }
+    if (batch.suffix_rows.defined()) {
+      add_suffixes(batch);
+    }
+  }
+
+  int64_t n_kv_heads;
+  Tensor slot_rows;   // [n_far, n_kv_heads, n_slots, slot_rows]
+  Tensor slot_pads;   // the same, and 1
+  Tensor slot_keys;   // [n_far, n_kv_heads, n_slots]
+  Tensor slot_place;  // [n_tokens * n_kv_heads] a token's place; rows without one: any
+  Tensor not_far;     // [n_tokens, 1] bool
+  Tensor suffix_rows, suffix_pads;  // [n_suffixes, n_kv_heads, rows], and 1
+  Tensor suffix_keys;               // [n_suffixes, n_kv_heads, keys]
+  Tensor suffix_from, suffix_to;    // [all suffix rows * n_kv_heads] places, and rows
+  Tensor suffix_visible;            // [n_suffixes * n_kv_heads, 1, rows, keys] bool
+
+ private:
+  void add_slots(const GistMaskBatch& batch) {
+    slot_rows = rows_by_head(batch.slot_rows, n_kv_heads);
+    slot_pads = batch.slot_pads.unsqueeze(1).expand(slot_rows.sizes()).unsqueeze(-1);
+    slot_keys = rows_by_head(batch.slot_keys, n_kv_heads);
+    not_far = batch.is_far.logical_not().unsqueeze(1);
+    // A place counts within all sequences; heads lie between sequence and slot.
+    const int64_t n_places = batch.slot_rows.numel() / batch.slot_rows.size(0);
+    const Tensor sequence = batch.place_of_row.div(n_places, "floor"),
+                 within = batch.place_of_row.remainder(n_places);
+    slot_place = places(sequence, within, n_places);
+  }
+  void add_suffixes(const GistMaskBatch& batch) {
+    suffix_rows = rows_by_head(batch.suffix_rows, n_kv_heads);
+    suffix_pads = batch.suffix_pads.unsqueeze(1).expand(suffix_rows.sizes()).unsqueeze(-1);
+    suffix_keys = rows_by_head(batch.suffix_keys, n_kv_heads);
+    const int64_t width = batch.suffix_rows.size(1);
+    suffix_from = places(
+        batch.suffix_places.div(width, "floor"), batch.suffix_places.remainder(width), width);
+    suffix_to = (batch.suffix_rows.flatten().index_select(0, batch.suffix_places).unsqueeze(1) *
+                     n_kv_heads +
+                 heads(batch.suffix_rows))
+                    .flatten();
+    suffix_visible = batch.key_pads.logical_not()
+                         .unsqueeze(1)
+                         .unsqueeze(1)
+                         .expand({-1, n_kv_heads, width, -1})
+                         .flatten(0, 1)
+                         .unsqueeze(1);
+  }
+  Tensor heads(const Tensor& like) const { return torch::arange(n_kv_heads, like.options()); }
+  Tensor places(const Tensor& sequence, const Tensor& within, int64_t n_places) const {
+    return ((sequence.unsqueeze(1) * n_kv_heads + heads(sequence)) * n_places + within.unsqueeze(1))
+        .flatten();
+  }
+};
+
+namespace {
+
+const GistMaskBatch::ByHead& index_of(const GistMaskBatch& batch, int64_t n_kv_heads) {
+  if (!batch.by_head || batch.by_head->n_kv_heads != n_kv_heads) {
+    batch.by_head = std::make_shared<GistMaskBatch::ByHead>(batch, n_kv_heads);
+  }
+  return *batch.by_head;
+}
+
 /// The two problems over the bank, for one q, k and v.
 class BankProblems {
  public:
   BankProblems(const GistMaskBatch& batch, const WindowTensors& in)
-      : batch_(batch), in_(in), n_kv_heads_(in.k.size(1)), group_(in.q.size(1) / n_kv_heads_) {
-    if (has_slots()) {
-      slot_index_ = by_head(batch.slot_rows, n_kv_heads_);
-      slot_pads_ = batch.slot_pads.unsqueeze(1).expand(slot_index_.sizes());
-    }
-    if (has_suffixes()) {
-      suffix_index_ = by_head(batch.suffix_rows, n_kv_heads_);
-      suffix_pads_ = batch.suffix_pads.unsqueeze(1).expand(suffix_index_.sizes());
-    }
-  }
+      : in_(in),
+        index_(index_of(batch, in.k.size(1))),
+        n_kv_heads_(in.k.size(1)),
+        group_(in.q.size(1) / n_kv_heads_) {}
 
-  bool has_slots() const { return batch_.slot_rows.defined(); }
-  bool has_suffixes() const { return batch_.suffix_rows.defined(); }
+  bool has_slots() const { return index_.slot_rows.defined(); }
+  bool has_suffixes() const { return index_.suffix_rows.defined(); }
 
   PartialInput slots() const {
-    return {slot_view(take(in_.q, slot_index_)),
-            keys(in_.k, batch_.slot_keys),
-            keys(in_.v, batch_.slot_keys),
+    return {slot_view(take(in_.q, index_.slot_rows)),
+            keys(in_.k, index_.slot_keys),
+            keys(in_.v, index_.slot_keys),
             Tensor(),
             true,
             in_.scale};
   }
   PartialInput suffixes() const {
-    return {suffix_view(take(in_.q, suffix_index_)),
-            keys(in_.k, batch_.suffix_keys),
-            keys(in_.v, batch_.suffix_keys),
-            key_bias(),
+    return {suffix_view(take(in_.q, index_.suffix_rows)),
+            keys(in_.k, index_.suffix_keys),
+            keys(in_.v, index_.suffix_keys),
+            visible_bias(index_.suffix_visible, in_.q.scalar_type()).expand({-1, group_, -1, -1}),
             false,
             in_.scale};
   }
 
   /// [n_tokens, n_heads, head_dim] and [n_tokens, n_heads]; -infinity where the bank was not seen.
   std::pair<Tensor, Tensor> forward() const {
-    Tensor out = torch::empty_like(in_.q);
-    Tensor lse = torch::full(
-        {in_.q.size(0), in_.q.size(1)},
-        -std::numeric_limits<double>::infinity(),
-        in_.q.options().dtype(torch::promote_types(in_.q.scalar_type(), torch::kFloat32)));
+    const auto wide =
+        in_.q.options().dtype(torch::promote_types(in_.q.scalar_type(), torch::kFloat32));
+    Tensor out, lse;
     if (has_slots()) {
       const PartialOutput far = partial_attention(slots());
       out = from_slots(far.out.transpose(1, 2));
-      lse = from_slots(far.lse.transpose(1, 2))
-                .masked_fill_(batch_.is_far.logical_not().unsqueeze(1),
-                              -std::numeric_limits<double>::infinity());
+      lse = from_slots(far.lse.transpose(1, 2)).masked_fill_(index_.not_far, -kInfiniteScore);
+    } else {
+      out = torch::empty_like(in_.q);
+      lse = torch::full({in_.q.size(0), in_.q.size(1)}, -kInfiniteScore, wide);
     }
     if (has_suffixes()) {
       const PartialOutput bank = partial_attention(suffixes());
@@ -213,42 +279,40 @@ class BankProblems {
   Gradients backward(const Tensor& out, const Tensor& lse, const Tensor& d_out) const {
     const auto wide =
         in_.k.options().dtype(torch::promote_types(in_.k.scalar_type(), torch::kFloat32));
-    Gradients gradients{torch::zeros_like(in_.q),
-                        torch::zeros(in_.k.sizes(), wide),
-                        torch::zeros(in_.v.sizes(), wide)};
+    Gradients gradients{
+        Tensor(), torch::zeros(in_.k.sizes(), wide), torch::zeros(in_.v.sizes(), wide)};
+    // Rows that only fill up get a log-sum-exp that leaves them no weight.
     if (has_slots()) {
       const PartialGradients far = partial_attention_backward(
           slots(),
-          {slot_view(take(out, slot_index_)), slot_view(take_values(lse, slot_index_))},
-          slot_view(
-              take(d_out, slot_index_).masked_fill_(slot_pads_.unsqueeze(-1).unsqueeze(-1), 0)));
-      gradients.q = from_slots(far.q.transpose(1, 2))
-                        .masked_fill_(batch_.is_far.logical_not().unsqueeze(1).unsqueeze(2), 0);
-      add_keys(gradients, batch_.slot_keys, far);
+          {slot_view(take(out, index_.slot_rows)),
+           slot_view(take(lse, index_.slot_rows).masked_fill_(index_.slot_pads, kInfiniteScore))},
+          slot_view(take(d_out, index_.slot_rows)));
+      gradients.q = from_slots(far.q.transpose(1, 2)).masked_fill_(index_.not_far.unsqueeze(2), 0);
+      add_keys(gradients, index_.slot_keys, far);
+    } else {
+      gradients.q = torch::zeros_like(in_.q);
     }
     if (has_suffixes()) {
       const PartialGradients bank = partial_attention_backward(
           suffixes(),
-          {suffix_view(take(out, suffix_index_)), suffix_view(take_values(lse, suffix_index_))},
-          suffix_view(take(d_out, suffix_index_)
-                          .masked_fill_(suffix_pads_.unsqueeze(-1).unsqueeze(-1), 0)));
+          {suffix_view(take(out, index_.suffix_rows)),
+           suffix_view(
+               take(lse, index_.suffix_rows).masked_fill_(index_.suffix_pads, kInfiniteScore))},
+          suffix_view(take(d_out, index_.suffix_rows)));
       put_suffixes(gradients.q, bank.q.transpose(1, 2));
-      add_keys(gradients, batch_.suffix_keys, bank);
+      add_keys(gradients, index_.suffix_keys, bank);
     }
     return gradients;
   }
 
  private:
-  /// x [n_tokens, n_heads, head_dim] at an index of rows by head: [index..., group, head_dim].
+  /// x [n_tokens, n_heads, ...] at an index of rows by head: [index..., group, ...].
   Tensor take(const Tensor& x, const Tensor& index) const {
     std::vector<int64_t> shape = index.sizes().vec();
-    shape.insert(shape.end(), {group_, x.size(2)});
-    return x.view({-1, group_ * x.size(2)}).index_select(0, index.flatten()).view(shape);
-  }
-  Tensor take_values(const Tensor& x, const Tensor& index) const {
-    std::vector<int64_t> shape = index.sizes().vec();
     shape.push_back(group_);
-    return x.view({-1, group_}).index_select(0, index.flatten()).view(shape);
+    shape.insert(shape.end(), x.sizes().begin() + 2, x.sizes().end());
+    return x.view({x.size(0) * n_kv_heads_, -1}).index_select(0, index.flatten()).view(shape);
   }
 
   /// [n_far, n_kv_heads, n_slots, slot_rows, group, ...] as heads of slots: [n_far * n_kv_heads,
@@ -260,68 +324,39 @@ class BankProblems {
   /// x: [n_far * n_kv_heads, n_slots, slot_rows * group, ...] -> [n_tokens, n_heads, ...]; rows
   /// without a slot hold anything.
   Tensor from_slots(const Tensor& x) const {
-    const int64_t n_places = batch_.slot_rows.numel() / batch_.slot_rows.size(0);
-    const Tensor flat = x.reshape({x.size(0) * n_places, -1});
-    // A place counts within all sequences; heads lie between sequence and slot.
-    const Tensor sequence = batch_.place_of_row.div(n_places, "floor"),
-                 within = batch_.place_of_row.remainder(n_places);
-    const Tensor heads = torch::arange(n_kv_heads_, sequence.options());
-    const Tensor index =
-        (sequence.unsqueeze(1) * n_kv_heads_ + heads) * n_places + within.unsqueeze(1);
-    const Tensor rows = flat.index_select(0, index.flatten());
-    return x.dim() == 4 ? rows.view({batch_.n_tokens, n_kv_heads_ * group_, -1})
-                        : rows.view({batch_.n_tokens, n_kv_heads_ * group_});
+    std::vector<int64_t> shape{in_.q.size(0), in_.q.size(1)};
+    shape.insert(shape.end(), x.sizes().begin() + 3, x.sizes().end());
+    const int64_t n_places = index_.slot_rows.numel();
+    return x.reshape({n_places, -1}).index_select(0, index_.slot_place).view(shape);
   }
 
   /// x: [n_suffixes * n_kv_heads, rows, group, ...] into whole [n_tokens, n_heads, ...].
   void put_suffixes(Tensor& whole, const Tensor& x) const {
-    const int64_t width = batch_.suffix_rows.size(1);
-    const Tensor places = batch_.suffix_places.unsqueeze(1);
-    const Tensor heads = torch::arange(n_kv_heads_, places.options());
-    const Tensor from =
-        (places.div(width, "floor") * n_kv_heads_ + heads) * width + places.remainder(width);
-    const Tensor to =
-        batch_.suffix_rows.flatten().index_select(0, batch_.suffix_places).unsqueeze(1) *
-            n_kv_heads_ +
-        heads;
-    const Tensor flat = x.reshape({suffix_index_.numel(), -1});
+    const Tensor flat = x.reshape({index_.suffix_rows.numel(), -1});
     whole.view({whole.size(0) * n_kv_heads_, -1})
-        .index_copy_(0, to.flatten(), flat.index_select(0, from.flatten()));
+        .index_copy_(0, index_.suffix_to, flat.index_select(0, index_.suffix_from));
   }
 
   /// [n * n_kv_heads, 1, n_keys, head_dim].
-  Tensor keys(const Tensor& x, const Tensor& rows) const {
-    const Tensor index = by_head(rows, n_kv_heads_);
+  static Tensor keys(const Tensor& x, const Tensor& index) {
     return x.view({-1, x.size(2)})
         .index_select(0, index.flatten())
-        .view({index.size(0) * n_kv_heads_, 1, index.size(2), x.size(2)});
+        .view({index.size(0) * index.size(1), 1, index.size(2), x.size(2)});
   }
-  void add_keys(const Gradients& gradients,
-                const Tensor& rows,
-                const PartialGradients& part) const {
-    const Tensor index = by_head(rows, n_kv_heads_).flatten();
+  static void add_keys(const Gradients& gradients,
+                       const Tensor& index,
+                       const PartialGradients& part) {
+    const Tensor flat = index.flatten();
     for (const auto& [whole, of_part] :
          {std::pair(gradients.k, part.k), std::pair(gradients.v, part.v)}) {
       whole.view({-1, whole.size(2)})
-          .index_add_(0, index, of_part.reshape({-1, whole.size(2)}).to(whole.scalar_type()));
+          .index_add_(0, flat, of_part.reshape({-1, whole.size(2)}).to(whole.scalar_type()));
     }
   }
 
-  /// Hides keys that only fill up.
-  Tensor key_bias() const {
-    const Tensor visible = batch_.key_pads.logical_not().unsqueeze(1).unsqueeze(1).expand(
-        {-1, n_kv_heads_, batch_.suffix_rows.size(1), -1});
-    return visible_bias(visible, in_.q.scalar_type())
-        .flatten(0, 1)
-        .unsqueeze(1)
-        .expand({-1, group_, -1, -1});
-  }
-
-  const GistMaskBatch& batch_;
   const WindowTensors& in_;
+  const GistMaskBatch::ByHead& index_;
   int64_t n_kv_heads_, group_;
-  Tensor slot_index_, slot_pads_;      // [n_far, n_kv_heads, n_slots, slot_rows]
-  Tensor suffix_index_, suffix_pads_;  // [n_suffixes, n_kv_heads, rows]
 };
 
 Windows windows_of(const GistMaskBatch& batch) {
@@ -383,6 +418,7 @@ GistMaskBatchPtr plan_gist_mask_batch(std::span<const LaidSequences> sequences,
 
 GistMaskBatchPtr to_device(const GistMaskBatch& batch, torch::Device device) {
   auto moved = c10::make_intrusive<GistMaskBatch>(batch);
+  moved->by_head.reset();
   for (Tensor* tensor : {&moved->window_begin,
                          &moved->offsets,
                          &moved->slot_rows,

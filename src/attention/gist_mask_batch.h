@@ -2,6 +2,7 @@
 // and attending them one by one costs more in launches than in work. One level of gists.
 #pragma once
 
+#include <memory>
 #include <span>
 
 #include "attention/gist_mask_plan.h"
@@ -10,7 +11,7 @@ namespace ssa {
 
 /// What the layouts of a batch share out among two dense problems over the bank, each padded to its
 /// longest sequence, and one over windows (attention/window_part.h). Index tensors are int64, on
-/// one device. Immutable once built.
+/// one device. Immutable once built, but for `by_head`.
 struct GistMaskBatch : torch::CustomClassHolder {
   int64_t n_tokens = 0;  // of all sequences
   int64_t n_sinks = 0;
@@ -31,6 +32,11 @@ struct GistMaskBatch : torch::CustomClassHolder {
   Tensor suffix_places;  // [all suffix rows] where they stand in suffix_rows, flat
   Tensor suffix_keys;    // [n_suffixes, most keys] rows of the batch; padding: 0
   Tensor key_pads;       // the same, bool
+
+  /// The indices above spelled out for a number of key/value heads: made by the first layer that
+  /// attends, used by all. Not for several threads at once.
+  struct ByHead;
+  mutable std::shared_ptr<const ByHead> by_head;
 };
 
 using GistMaskBatchPtr = c10::intrusive_ptr<GistMaskBatch>;

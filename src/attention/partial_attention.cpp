@@ -38,12 +38,16 @@ enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
 /// cuDNN is the fastest for long problems, but prepares itself anew for every shape that it has
 /// not seen, at a cost that only long ones are worth: training sees new shapes all the time.
 Backend choose_backend(const PartialInput& in) {
-  constexpr int64_t kLong = 1536;
+  constexpr int64_t kLong = 1536, kManyRows = 512, kManyKeys = 1024;
   if (in.q.is_cpu()) {
     return Backend::kCpu;
   }
   if (!in.q.is_cuda() || in.q.scalar_type() == torch::kFloat64) {
     return Backend::kPlain;
+  }
+  if (is_half(in.q) && in.bias.defined() && in.bias_is_finite && in.q.size(2) >= kManyRows &&
+      in.k.size(2) >= kManyKeys) {
+    return Backend::kCudnn;
   }
   if (!is_half(in.q) || in.bias.defined()) {
     return Backend::kEfficient;

@@ -17,17 +17,23 @@ namespace ssa {
 
 using torch::Tensor;
 
+/// Hides a key where scores are of ordinary size: exp of it is 0 in every dtype, and bf16 holds it
+/// exactly.
+inline constexpr double kHiddenScore = -65536.0;
+
 /// One dense problem. All of one dtype and device; the last dimension is contiguous, other strides
 /// are free.
 struct PartialInput {
   Tensor q;  // [n_batch, n_heads, n_rows, head_dim]
   Tensor k;  // [n_batch, n_kv_heads, n_keys, head_dim]; n_kv_heads is n_heads or 1
   Tensor v;  // as k
-  /// Added to the scores, in q's dtype: 0 or -infinity; undefined: none. Broadcasts to [n_batch,
-  /// n_heads, n_rows, n_keys]. Every row must see a key.
+  /// Added to the scores, in q's dtype: 0, or -infinity or kHiddenScore; undefined: none.
+  /// Broadcasts to [n_batch, n_heads, n_rows, n_keys]. Every row must see a key.
   Tensor bias;
   bool is_causal = false;  // row i sees keys [0, i]; without bias, n_rows == n_keys
   double scale = 1.0;
+  /// The bias hides by kHiddenScore alone: cuDNN, which fails on -infinity, may serve.
+  bool bias_is_finite = false;
 };
 
 /// Such a bias of a bool mask, true = visible. Its rows start where kernels can load them.

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/list_folder.h"
 #include "base/remove_folder.h"
 
 namespace ssa {
@@ -15,7 +16,7 @@ bool is_free(const fs::path& target, std::error_code& error) {
   if (!fs::exists(target, error)) {
     return true;
   }
-  return fs::is_directory(target, error) && fs::is_empty(target, error);
+  return fs::is_directory(target, error) && list_folder(target).empty();
 }
 
 }  // namespace

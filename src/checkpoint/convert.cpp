@@ -26,24 +26,26 @@ std::optional<DType> safetensors_dtype(const std::string& type, const fs::path& 
 
 }  // namespace
 
-void convert_checkpoint(const fs::path& in, const fs::path& out, const ConvertOptions& options) {
+void convert_checkpoint(const Checkpoint& source,
+                        const fs::path& out,
+                        const ConvertOptions& options) {
   check(std::find(kTargetTypes.begin(), kTargetTypes.end(), options.type) != kTargetTypes.end(),
         "type '",
         options.type,
         "' is not supported (known: f32, bf16, f16, q8_0)");
+  if (out.extension() == ".gguf") {
+    save_gguf_checkpoint(source, out, {.type = options.type, .progress = options.progress});
+    return;
+  }
+  HfSaveOptions hf{.shard_bytes = options.shard_bytes, .progress = options.progress};
+  hf.dtype = safetensors_dtype(options.type, out);
+  save_hf_checkpoint(source, out, hf);
+}
+
+void convert_checkpoint(const fs::path& in, const fs::path& out, const ConvertOptions& options) {
   std::error_code ignored;
   check(!fs::equivalent(in, out, ignored), "cannot convert ", in.string(), " onto itself");
-  const bool to_gguf = out.extension() == ".gguf";
-  HfSaveOptions hf{.shard_bytes = options.shard_bytes, .progress = options.progress};
-  if (!to_gguf) {
-    hf.dtype = safetensors_dtype(options.type, out);
-  }
-  const auto source = open_checkpoint(in);
-  if (to_gguf) {
-    save_gguf_checkpoint(*source, out, {.type = options.type, .progress = options.progress});
-  } else {
-    save_hf_checkpoint(*source, out, hf);
-  }
+  convert_checkpoint(*open_checkpoint(in), out, options);
 }
 
 }  // namespace ssa

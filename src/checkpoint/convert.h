@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/progress.h"
+#include "checkpoint/checkpoint.h"
 
 namespace ssa {
 
@@ -20,6 +21,10 @@ struct ConvertOptions {
 /// known ones), for `out` being `in`, and for what reading and writing throw; `out` is then as it
 /// was.
 void convert_checkpoint(const std::filesystem::path& in,
+                        const std::filesystem::path& out,
+                        const ConvertOptions& options = {});
+/// The same for a checkpoint that is open.
+void convert_checkpoint(const Checkpoint& source,
                         const std::filesystem::path& out,
                         const ConvertOptions& options = {});
 

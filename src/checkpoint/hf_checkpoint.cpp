@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/list_folder.h"
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/safetensors.h"
@@ -30,16 +31,14 @@ ModelConfig read_config(const fs::path& folder, const Json& generation) {
 std::vector<std::string> files_ending_in(const fs::path& folder,
                                          std::initializer_list<const char*> endings) {
   std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
+  for (const fs::path& entry : list_folder(folder)) {
+    const std::string name = entry.filename().string();
     const bool matches = std::any_of(
         endings.begin(), endings.end(), [&](const char* ending) { return name.ends_with(ending); });
     if (matches) {
       names.push_back(name);
     }
   }
-  check(!error, "cannot read ", folder.string(), ": ", error.message());
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -206,12 +206,22 @@ void add_gist(const ModelConfig& config, Json& out) {
   }
 }
 
+void add_block_attention(const ModelConfig& config, Json& out) {
+  if (config.architecture == Architecture::kLlamaNsa) {
+    out["block_size"] = config.nsa_block_size;
+    out["block_counts"] = config.nsa_block_counts;
+    out["window_size"] = config.nsa_window_size;
+    out["inference_mode"] = config.nsa_inference_mode;
+  }
+}
+
 /// The configuration it came with, in its own dialect, with what commands change brought up to
 /// date.
 Json updated_raw(const ModelConfig& config) {
   Json out = config.raw;
   out["vocab_size"] = config.vocab_size;
   add_gist(config, out);
+  add_block_attention(config, out);
   if (!config.dtype || parse_config_dtype(out) == config.dtype) {
     return out;
   }
@@ -342,12 +352,7 @@ Json to_hf_config(const ModelConfig& config) {
       {"eos_token_id", eos_value(config.eos_token_ids)},
   };
   add_rope(config.rope, out);
-  if (config.architecture == Architecture::kLlamaNsa) {
-    out["block_size"] = config.nsa_block_size;
-    out["block_counts"] = config.nsa_block_counts;
-    out["window_size"] = config.nsa_window_size;
-    out["inference_mode"] = config.nsa_inference_mode;
-  }
+  add_block_attention(config, out);
   add_gist(config, out);
   if (config.dtype) {
     out["torch_dtype"] = config_dtype_name(*config.dtype);

@@ -23,7 +23,7 @@ struct AskFlags {
   GenerationFlags generation;
   std::vector<std::string> documents;
   std::string question, system, trace;
-  bool show = false;
+  bool show = false, compare_full = false;
 };
 
 /// The prompt around documents and question: a header in front, an ending behind.
@@ -89,20 +89,59 @@ void check_writable(const std::string& path) {
   }
 }
 
+/// The same questions under full attention by the untouched base, whose weights are there already:
+/// an adapter is switched off meanwhile.
+class FullComparison {
+ public:
+  FullComparison(const AskFlags& flags, const LoadedModel& loaded)
+      : flags_(full_flags(flags.generation)),
+        adapter_(loaded.adapter ? loaded.adapter->power() : nullptr),
+        session_(flags_, {loaded.base, loaded.model, loaded.base, nullptr}, false) {}
+
+  void answer(const PromptParts& parts) {
+    const SwitchedOff base(adapter_);
+    log_info("the same with full attention", adapter_ ? ", without the adapter:" : ":");
+    session_.answer(parts);
+  }
+
+ private:
+  static GenerationFlags full_flags(GenerationFlags flags) {
+    AttentionFlags full;
+    full.mode = "full";
+    full.kv_dtype = flags.attention.kv_dtype;
+    full.kernels = flags.attention.kernels;
+    flags.attention = full;
+    flags.prefix_file.clear();
+    flags.close_chunks = false;
+    return flags;
+  }
+
+  const GenerationFlags flags_;
+  std::shared_ptr<LowRankSwitch> adapter_;  // null: none
+  GenerationSession session_;
+};
+
 void run_ask(const AskFlags& flags) {
   check_writable(flags.trace);
   GenerationSession session(flags.generation, flags.show || !flags.trace.empty());
   const Frame frame = make_frame(session.checkpoint(), replace_invalid_utf8(flags.system));
   const auto pieces = encode_pieces(session, flags, frame);
+  std::optional<FullComparison> full;
+  if (flags.compare_full) {
+    full.emplace(flags, session.loaded());
+  }
   const auto answer = [&](const std::string& question) {
-    session.answer({pieces, encode_question(session, question, frame)});
-    if (flags.show && session.layout() != nullptr) {
-      std::fputs(show_unfolding(session.record(), *session.layout(), session.tokenizer()).c_str(),
-                 stderr);
+    const PromptParts parts{pieces, encode_question(session, question, frame)};
+    session.answer(parts);
+    const std::optional<ShownChunks> shown = session.shown_chunks();
+    if (flags.show && shown) {
+      std::fputs(show_unfolding(session.record(), *shown, session.tokenizer()).c_str(), stderr);
     }
-    if (!flags.trace.empty() && session.layout() != nullptr) {
-      write_file(flags.trace,
-                 trace_unfolding(session.record(), *session.layout(), session.tokenizer()));
+    if (!flags.trace.empty() && shown) {
+      write_file(flags.trace, trace_unfolding(session.record(), *shown, session.tokenizer()));
+    }
+    if (full) {
+      full->answer(parts);
     }
   };
   if (!flags.question.empty()) {
@@ -142,9 +181,13 @@ void add_ask_command(CLI::App& root) {
   app->add_option(
       "-q,--question", flags->question, "The question (default: lines of standard input)");
   app->add_option("--system", flags->system, "System message");
-  app->add_flag(
-      "--show", flags->show, "Show which chunks were unfolded, in colour, on standard error");
-  app->add_option("--trace", flags->trace, "JSON file with the unfolded chunks");
+  app->add_flag("--show",
+                flags->show,
+                "Show which chunks or blocks were opened, in colour, on standard error");
+  app->add_flag("--compare-full",
+                flags->compare_full,
+                "Answer each question a second time with full attention, without the adapter");
+  app->add_option("--trace", flags->trace, "JSON file with the opened chunks or blocks");
   add_generation_flags(*app, flags->generation);
   app->callback([flags] {
     choose_model(flags->generation.model.model);

@@ -1,16 +1,10 @@
 #include "cli/attention_flags.h"
 
+#include <algorithm>
 #include <array>
-#include <numeric>
 #include <utility>
 
-#include "base/cpu_features.h"
 #include "base/error.h"
-#include "base/log.h"
-#include "base/memory.h"
-#include "base/text.h"
-#include "engine/gist_attention.h"
-#include "engine/paged_sequence.h"
 
 namespace ssa {
 namespace {
@@ -69,25 +63,6 @@ std::vector<int64_t> parse_gist_ids(const std::string& text) {
   return ids;
 }
 
-/// The tokenizer's gist tokens, else config.json's, else the flag's; empty if there are none.
-std::vector<int64_t> find_gist_ids(const AttentionFlags& flags,
-                                   const GistSettings& settings,
-                                   const Tokenizer* tokenizer) {
-  std::vector<int64_t> ids;
-  for (const char* token : kGistTokens) {
-    const auto id = tokenizer != nullptr ? tokenizer->token_to_id(token) : std::nullopt;
-    if (!id) {
-      break;
-    }
-    ids.push_back(*id);
-  }
-  if (!ids.empty()) {
-    return ids;
-  }
-  return !settings.token_ids.empty() || flags.gist_ids.empty() ? settings.token_ids
-                                                               : parse_gist_ids(flags.gist_ids);
-}
-
 void override_settings(GistSettings& settings, const AttentionFlags& flags) {
   if (!flags.chunk.empty()) {
     settings.chunk = parse_chunk_sizes(flags.chunk);
@@ -101,59 +76,7 @@ void override_settings(GistSettings& settings, const AttentionFlags& flags) {
   }
   settings.sink = flags.sink.value_or(settings.sink);
   settings.previous_chunks = flags.previous_chunks.value_or(settings.previous_chunks);
-  settings.word_aware = settings.word_aware && !flags.plain_chunks;
-}
-
-bool has_gist_rows(const GistModel& model, const std::vector<int64_t>& ids) {
-  return !ids.empty() &&
-         std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return id < model.vocab_size; });
-}
-
-AttentionMode resolve_mode(const AttentionFlags& flags, bool has_gists) {
-  if (flags.mode.empty()) {
-    return has_gists || flags.pivot.value_or("gist") != "gist" ? AttentionMode::kSsa
-                                                               : AttentionMode::kFull;
-  }
-  return flags.mode == "ssa"     ? AttentionMode::kSsa
-         : flags.mode == "gists" ? AttentionMode::kGists
-                                 : AttentionMode::kFull;
-}
-
-/// Why our own kernels cannot serve a model; empty if they can.
-std::string unpaged_because(const CausalLM& model) {
-  const ModelConfig& config = model.config();
-  if (!model.device().is_cpu()) {
-    return concat("the model is on ", model.device().str());
-  }
-  if (model.dtype() == torch::kFloat64) {
-    return "the model is f64";
-  }
-  if (config.head_dim % 8 != 0 || config.head_dim > 512) {
-    return concat("head size ", config.head_dim, " is not a multiple of 8 up to 512");
-  }
-  if (config.n_heads / config.n_kv_heads > 64) {
-    return concat(config.n_heads / config.n_kv_heads,
-                  " query heads share a key/value head, more than 64");
-  }
-  return {};
-}
-
-std::optional<KvType> paged_type(const AttentionFlags& flags, const CausalLM& model) {
-  const KvType native = model.dtype() == torch::kBFloat16 ? KvType::kBF16 : KvType::kF32;
-  const KvType wanted = parse_kv_type(flags.kv_dtype).value_or(native);
-  const std::string obstacle = flags.kernels == "reference"
-                                   ? "--kernels reference keeps the model's"
-                                   : unpaged_because(model);
-  if (obstacle.empty()) {
-    return wanted;
-  }
-  check(flags.kv_dtype == "auto" || wanted == native,
-        "--kv-dtype ",
-        flags.kv_dtype,
-        ": ",
-        obstacle,
-        "; own kernels serve f32, bf16 and int8 on the CPU");
-  return std::nullopt;
+  settings.word_aware = settings.word_aware && !flags.plain_chunks && flags.has_words;
 }
 
 /// Ids of the tokens that reuse document caches; they are known by name, and not supported.
@@ -181,6 +104,24 @@ void refuse_links(const PromptParts& parts, const std::vector<int64_t>& links) {
 
 }  // namespace
 
+std::vector<int64_t> find_gist_ids(const AttentionFlags& flags,
+                                   const GistSettings& settings,
+                                   const Tokenizer* tokenizer) {
+  std::vector<int64_t> ids;
+  for (const char* token : kGistTokens) {
+    const auto id = tokenizer != nullptr ? tokenizer->token_to_id(token) : std::nullopt;
+    if (!id) {
+      break;
+    }
+    ids.push_back(*id);
+  }
+  if (!ids.empty()) {
+    return ids;
+  }
+  return !settings.token_ids.empty() || flags.gist_ids.empty() ? settings.token_ids
+                                                               : parse_gist_ids(flags.gist_ids);
+}
+
 void add_layout_flags(CLI::App& app, AttentionFlags& flags) {
   app.add_option("--chunk", flags.chunk, "Chunk size, or sizes of each level: 8, or 4,4 (H-SSA)");
   app.add_option("--sink", flags.sink, "First tokens that all later ones see (default 3)");
@@ -198,8 +139,9 @@ void add_layout_flags(CLI::App& app, AttentionFlags& flags) {
 
 void add_attention_flags(CLI::App& app, AttentionFlags& flags) {
   app.add_option("--attention", flags.mode, "How queries attend")
-      ->check(CLI::IsMember({"full", "ssa", "gists"}));
+      ->check(CLI::IsMember({"full", "ssa", "gists", "sparse"}));
   add_layout_flags(app, flags);
+  add_block_flags(app, flags.blocks);
   auto* ratio = app.add_option("--ratio",
                                flags.ratio,
                                "Unfold one of so many tokens; alone, picks the chunk size too")
@@ -247,18 +189,6 @@ int64_t PromptParts::n_tokens() const {
     n += piece.size();
   }
   return static_cast<int64_t>(n);
-}
-
-const char* attention_mode_name(AttentionMode mode) {
-  switch (mode) {
-    case AttentionMode::kFull:
-      return "full";
-    case AttentionMode::kSsa:
-      return "ssa";
-    case AttentionMode::kGists:
-      return "gists";
-  }
-  return "?";
 }
 
 GistModel gist_model(const Json& config) {
@@ -321,129 +251,6 @@ GistLayout GistPlan::parse(const PromptParts& parts) const {
   GistLayout layout = parse_laid(ids, settings_);
   layout.append_raw(parts.suffix);
   return layout;
-}
-
-AttentionPlan plan_attention(const AttentionFlags& flags,
-                             const Checkpoint& checkpoint,
-                             const CausalLM& loaded,
-                             const Tokenizer* tokenizer) {
-  AttentionPlan plan;
-  plan.paged = paged_type(flags, loaded);
-  const GistModel model = gist_model(checkpoint);
-  const bool has_gists = has_gist_rows(model, find_gist_ids(flags, model.settings, tokenizer));
-  plan.mode = resolve_mode(flags, has_gists);
-  if (plan.mode == AttentionMode::kFull) {
-    return plan;
-  }
-  check(checkpoint.config().architecture != Architecture::kLlamaNsa,
-        "--attention ",
-        attention_mode_name(plan.mode),
-        ": a llama-nsa model has no gists; it supports --attention full");
-  plan.options.selection = selection_options(flags);
-  plan.options.unfold = plan.mode == AttentionMode::kSsa;
-  plan.options.has_gists = has_gists;
-  const bool pivot_without_gists =
-      plan.options.unfold && plan.options.selection.pivot != Pivot::kGist;
-  check(has_gists || pivot_without_gists,
-        "--attention ",
-        attention_mode_name(plan.mode),
-        ": this checkpoint has no gist tokens; --attention ssa --pivot mean, quest or recent does "
-        "without them, and "
-        "'ssa gistify' adds them (to be trained)");
-  plan.gists.emplace(flags, model, tokenizer);
-  plan.options.rule = plan.gists->mask_rule();
-  return plan;
-}
-
-LaidPrompt lay_prompt(const AttentionPlan& plan, const PromptParts& parts) {
-  LaidPrompt prompt;
-  if (plan.mode == AttentionMode::kFull || !plan.options.has_gists) {
-    for (const auto& piece : parts.pieces) {
-      prompt.ids.insert(prompt.ids.end(), piece.begin(), piece.end());
-    }
-    prompt.ids.insert(prompt.ids.end(), parts.suffix.begin(), parts.suffix.end());
-    prompt.positions = consecutive_positions(0, static_cast<int64_t>(prompt.ids.size()));
-  }
-  if (plan.mode != AttentionMode::kFull) {
-    prompt.layout = plan.gists->lay(parts);
-  }
-  if (prompt.layout && plan.options.has_gists) {
-    prompt.ids.assign(prompt.layout->ids().begin(), prompt.layout->ids().end());
-    prompt.positions.assign(prompt.layout->positions().begin(), prompt.layout->positions().end());
-  }
-  return prompt;
-}
-
-std::unique_ptr<SequenceAttention> make_attention(const AttentionPlan& plan,
-                                                  const CausalLM& model,
-                                                  const LaidPrompt& prompt,
-                                                  int64_t n_prompt,
-                                                  int64_t capacity) {
-  const auto cache = [&] {
-    return KvCache(model.config(), model.dtype(), model.device(), capacity);
-  };
-  const auto paged_cache = [&](int n_levels) {
-    return make_paged_cache(model.config(), *plan.paged, n_levels);
-  };
-  if (!prompt.layout) {
-    return plan.paged ? std::unique_ptr<SequenceAttention>(
-                            std::make_unique<PagedFullAttention>(paged_cache(0)))
-                      : std::make_unique<FullAttention>(cache());
-  }
-  const bool has_gists = plan.options.has_gists;
-  const int64_t n_layout =
-      has_gists ? n_prompt
-                : prompt.layout->n_tokens() - static_cast<int64_t>(prompt.ids.size()) + n_prompt;
-  GistLayout layout = truncate_suffix(*prompt.layout, n_layout);
-  const int n_levels = has_gists ? layout.n_levels() : 0;
-  return plan.paged ? std::unique_ptr<SequenceAttention>(std::make_unique<PagedGistAttention>(
-                          paged_cache(n_levels), std::move(layout), plan.options))
-                    : std::make_unique<GistAttention>(cache(), std::move(layout), plan.options);
-}
-
-void check_cache_memory(const AttentionPlan& plan, const CausalLM& model, int64_t n_tokens) {
-  if (!model.device().is_cpu()) {
-    return;
-  }
-  const ModelConfig& config = model.config();
-  const auto bytes = [&](int64_t n) {
-    return plan.paged
-               ? PagedKvCache::bytes(
-                     {*plan.paged, config.n_layers, config.n_kv_heads, config.head_dim, 0}, n)
-               : KvCache::bytes(config, model.dtype(), n);
-  };
-  const uint64_t needed = bytes(n_tokens), available = available_memory_bytes();
-  check(needed <= available,
-        "keys and values of ",
-        n_tokens,
-        " tokens need ",
-        format_bytes(needed),
-        ", and ",
-        format_bytes(available),
-        " of memory are available, enough for ",
-        available / bytes(1),
-        " tokens; lower --ctx-size or --predict, or take --kv-dtype int8");
-}
-
-std::string describe_cache(const AttentionPlan& plan, const CausalLM& model) {
-  return plan.paged ? concat(kv_type_name(*plan.paged),
-                             " keys and values, ",
-                             instruction_set_name(instruction_set()),
-                             " kernels")
-                    : concat(torch::toString(model.dtype()), " keys and values, LibTorch kernels");
-}
-
-GistLayout truncate_suffix(const GistLayout& layout, int64_t n) {
-  GistLayout shorter(layout.chunk_sizes(), {layout.token_ids().begin(), layout.token_ids().end()});
-  for (int64_t t = 0; t < n; ++t) {
-    const int level = layout.levels()[static_cast<size_t>(t)];
-    if (level == kRawLevel) {
-      shorter.append_raw(layout.ids()[static_cast<size_t>(t)]);
-    } else {
-      shorter.append_gist(level);
-    }
-  }
-  return shorter;
 }
 
 }  // namespace ssa

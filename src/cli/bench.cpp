@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "cli/attention_flags.h"
+#include "cli/attention_plan.h"
 #include "cli/bench_table.h"
 #include "cli/command.h"
 #include "cli/model_flags.h"
@@ -68,8 +68,7 @@ class ModelBench {
   explicit ModelBench(const BenchFlags& flags)
       : flags_(flags),
         loaded_(load(flags.model)),
-        plan_(plan_attention(
-            with_plain_chunks(flags), *loaded_.checkpoint, *loaded_.model, nullptr)) {}
+        plan_(plan_attention(without_words(flags), *loaded_.checkpoint, *loaded_.model, nullptr)) {}
 
   void run(BenchTable& table) {
     const torch::InferenceMode inference;
@@ -89,9 +88,9 @@ class ModelBench {
 
  private:
   /// Random tokens have no words.
-  static AttentionFlags with_plain_chunks(const BenchFlags& flags) {
+  static AttentionFlags without_words(const BenchFlags& flags) {
     AttentionFlags attention = flags.attention;
-    attention.plain_chunks = true;
+    attention.has_words = false;
     return attention;
   }
 
@@ -188,7 +187,7 @@ class ModelBench {
     Json row = {
         {"model", loaded_.checkpoint->format() + " " + flags_.model.model},
         {"params", parameter_count(model().config())},
-        {"attention", attention_mode_name(plan_.mode)},
+        {"attention", describe_attention(plan_)},
         {"kernels", describe_cache(plan_, model())},
         {"weights", flags_.model.weights == "int8" ? "int8" : torch::toString(model().dtype())},
         {"threads", torch::get_num_threads()},
@@ -228,6 +227,7 @@ AttentionBenchOptions attention_options(const BenchFlags& flags) {
   options.chunk =
       flags.attention.chunk.empty() ? ChunkSizes{8} : parse_chunk_sizes(flags.attention.chunk);
   options.selection = selection_options(flags.attention);
+  options.blocks = plan_blocks(flags.attention.blocks, {}).options;
   options.repetitions = std::max(flags.repetitions, 20);
   return options;
 }
@@ -237,7 +237,11 @@ void run_attention_only(const BenchFlags& flags, BenchTable& table) {
     torch::set_num_threads(flags.model.threads);
   }
   AttentionBenchOptions options = attention_options(flags);
+  const bool is_sparse = flags.attention.mode == "sparse";
   const double bandwidth = measure_read_bandwidth();
+  const std::string chunk =
+      is_sparse ? concat(options.blocks.n_blocks, " blocks of ", options.blocks.block_size)
+                : format_chunk_sizes(options.chunk);
   const auto add =
       [&](const std::string& test, const AttentionTiming& timing, double dense_seconds) {
         table.add({{"heads", flags.heads},
@@ -245,7 +249,7 @@ void run_attention_only(const BenchFlags& flags, BenchTable& table) {
                    {"kernels", instruction_set_name(instruction_set())},
                    {"threads", torch::get_num_threads()},
                    {"test", test},
-                   {"chunk", format_chunk_sizes(options.chunk)},
+                   {"chunk", chunk},
                    {"us", timing.seconds * 1e6},
                    {"spread", timing.spread},
                    {"x dense", dense_seconds / timing.seconds},
@@ -264,12 +268,20 @@ void run_attention_only(const BenchFlags& flags, BenchTable& table) {
     if (!flags.n_predict.empty() && flags.n_predict.front() > 0) {
       const AttentionTiming dense = time_dense_decode(options);
       add("dense decode" + at, dense, dense.seconds);
-      add("ssa decode" + at, time_ssa_decode(options), dense.seconds);
+      if (is_sparse) {
+        add("sparse decode" + at, time_sparse_decode(options), dense.seconds);
+      } else {
+        add("ssa decode" + at, time_ssa_decode(options), dense.seconds);
+      }
     }
     if (!flags.n_prompt.empty() && flags.n_prompt.front() > 0) {
       const AttentionTiming dense = time_dense_prefill(options);
       add("dense prefill (LibTorch)" + at, dense, dense.seconds);
-      add("gist prefill" + at, time_gist_prefill(options), dense.seconds);
+      if (is_sparse) {
+        add("sparse prefill" + at, time_sparse_prefill(options), dense.seconds);
+      } else {
+        add("gist prefill" + at, time_gist_prefill(options), dense.seconds);
+      }
     }
   }
 }

@@ -6,13 +6,15 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "cli/attention_flags.h"
+#include "cli/attention_plan.h"
 #include "cli/command.h"
+#include "cli/eval_sparsity.h"
 #include "cli/model_flags.h"
 #include "cli/progress_bar.h"
 #include "cli/prompt_flags.h"
 #include "evaluation/eval_results.h"
 #include "evaluation/needle_items.h"
+#include "tokenizer/chat_template.h"
 
 namespace ssa {
 namespace {
@@ -157,6 +159,38 @@ void print_results(const EvalFlags& flags, const std::vector<Json>& lines) {
   }
 }
 
+/// How block-sparse methods attend, their blocks apart; absent where there are none.
+std::optional<AttentionPlan> sparse_plan(const EvalFlags& flags,
+                                         const LoadedModel& loaded,
+                                         const Tokenizer& tokenizer) {
+  const BlockFlags& blocks = flags.attention.blocks;
+  const bool is_used =
+      std::any_of(flags.methods.begin(), flags.methods.end(), [](const std::string& method) {
+        return method.starts_with("sparse");
+      });
+  const char* given = blocks.variant ? "--variant" : blocks.first_given();
+  check(
+      is_used || given == nullptr, given, " is about method sparse, which is not among --methods");
+  if (!is_used) {
+    return std::nullopt;
+  }
+  AttentionFlags attention;
+  attention.mode = "sparse";
+  attention.blocks = blocks;
+  return plan_attention(attention, *loaded.checkpoint, *loaded.model, &tokenizer);
+}
+
+std::unique_ptr<SequenceAttention> make_sparse(AttentionPlan plan,
+                                               const CausalLM& model,
+                                               const BlockOptions& options,
+                                               int64_t capacity,
+                                               BlockObserver* observer) {
+  plan.blocks->options = options;
+  auto attention = make_attention(plan, model, {}, 0, capacity);
+  set_observers(*attention, {.blocks = observer});
+  return attention;
+}
+
 void run_eval(const EvalFlags& flags) {
   const EvalTask task = parse_eval_task(flags.task);
   const std::vector<EvalItem> items = read_items(flags, task);
@@ -168,13 +202,21 @@ void run_eval(const EvalFlags& flags) {
   const bool has_gists = !plan.marks_only() && std::all_of(ids.begin(), ids.end(), [&](int64_t id) {
     return id < checkpoint.config().vocab_size;
   });
-  const auto methods =
-      parse_methods(wanted_methods(flags, task), {plan.settings().chunk, has_gists});
+  const std::optional<AttentionPlan> sparse = sparse_plan(flags, loaded, tokenizer);
+  const auto methods = parse_methods(
+      wanted_methods(flags, task),
+      {plan.settings().chunk, has_gists, sparse ? sparse->blocks->options : BlockOptions()});
   const auto prompts = make_prompts(items, prompt_format(flags, task, checkpoint), tokenizer);
-  Evaluator evaluator(
-      {*loaded.model, tokenizer, plan.settings(), plan.word_boundaries(), has_gists},
-      methods,
-      eval_options(flags, task));
+  Evaluator evaluator({*loaded.model,
+                       tokenizer,
+                       plan.settings(),
+                       plan.word_boundaries(),
+                       has_gists,
+                       [&](const BlockOptions& options, int64_t capacity, BlockObserver* observer) {
+                         return make_sparse(*sparse, *loaded.model, options, capacity, observer);
+                       }},
+                      methods,
+                      eval_options(flags, task));
   const auto start = std::chrono::steady_clock::now();
   const std::vector<Json> lines = evaluate(evaluator, task, prompts, flags);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -288,13 +330,15 @@ void add_eval_command(CLI::App& root) {
       ->capture_default_str();
   add_format_flags(*app, *flags);
   add_layout_flags(*app, flags->attention);
+  add_block_flags(*app, flags->attention.blocks);
   app->add_option("-b,--batch-size", flags->batch_size, "Prefix tokens a forward pass")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_make_command(*app);
+  add_sparsity_command(*app);
   app->callback([app, flags] {
     if (!app->get_subcommands().empty()) {
-      return;  // make
+      return;  // make, sparsity
     }
     const std::pair<const char*, const std::string*> needed[] = {{"a task", &flags->task},
                                                                  {"a model", &flags->model.model},

@@ -77,13 +77,20 @@ void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
 }
 
 GenerationSession::GenerationSession(const GenerationFlags& flags, bool records_chunks)
+    : GenerationSession(flags, (validate(flags.sampling), load(flags.model)), records_chunks) {}
+
+GenerationSession::GenerationSession(const GenerationFlags& flags,
+                                     LoadedModel loaded,
+                                     bool records_chunks)
     : flags_(flags),
-      loaded_((validate(flags.sampling), load(flags.model))),
+      loaded_(std::move(loaded)),
       tokenizer_(load_tokenizer(*loaded_.checkpoint, flags.model.model)),
       sparse_plan_(
           plan_attention(flags.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_)),
       plan_(sparse_plan_),
       record_(records_chunks) {
+  check(!flags.close_chunks || !sparse_plan_.blocks,
+        "--close-chunks is about gists, and the mode is sparse");
   return_freed_memory();
 }
 
@@ -136,9 +143,7 @@ int64_t GenerationSession::begin_sequence(const PromptParts& parts, int64_t n_ne
   pieces_ = parts.pieces;
   auto attention =
       make_attention(plan_, model, prompt_, n_prompt, n_prompt + std::min(n_new, kReserve));
-  if (auto* gists = dynamic_cast<ChunkedAttention*>(attention.get())) {
-    gists->set_observer(&record_);
-  }
+  set_observers(*attention, {&record_, &record_});
   sequence_ = std::make_unique<Sequence>(model, std::move(attention));
   return flags_.prefix_file.empty() ? 0 : load_prefix_file(parts);
 }
@@ -147,6 +152,13 @@ PrefixState GenerationSession::prefix_state(const PromptParts& parts,
                                             const PagedKvCache& cache) const {
   PrefixState state;
   state.model = fingerprint(*loaded_.checkpoint);
+  // Keys behind the first layer depend on both.
+  if (!flags_.model.rope_scaling.empty()) {
+    state.model += " " + flags_.model.rope_scaling;
+  }
+  if (plan_.blocks) {
+    state.model += " " + describe_attention(plan_);
+  }
   state.shape = cache.shape();
   const auto n = static_cast<size_t>(shared_tokens(plan_, prompt_, parts));
   state.ids.assign(prompt_.ids.begin(), prompt_.ids.begin() + static_cast<int64_t>(n));
@@ -188,8 +200,7 @@ void GenerationSession::save_prefix_file(const PromptParts& parts) {
 void GenerationSession::answer(const PromptParts& parts) {
   plan_ = sparse_plan_;
   if (parts.n_tokens() < flags_.attention.dense_below) {
-    plan_.mode = AttentionMode::kFull;
-    plan_.gists.reset();
+    plan_.make_full();
   }
   prompt_ = lay_prompt(plan_, parts);
   GenerateOptions options;
@@ -209,7 +220,9 @@ void GenerationSession::answer(const PromptParts& parts) {
   };
   ProgressBar bar("reading");
   options.on_prefill = bar.callback();
-  record_.clear();
+  // At least the prompt's last query answers.
+  record_.clear(
+      std::min(shared_tokens(plan_, prompt_, parts), static_cast<int64_t>(prompt_.ids.size()) - 1));
   options.n_cached = begin_sequence(parts, options.max_new_tokens);
   std::optional<ChunkCloser> closer;
   if (auto* chunked = dynamic_cast<ChunkedAttention*>(&sequence_->attention());
@@ -226,7 +239,17 @@ void GenerationSession::answer(const PromptParts& parts) {
   if (!flags_.prefix_file.empty() && !prefix_is_saved_) {
     save_prefix_file(parts);
   }
+  answer_ = result.ids;
   report(result, options.n_cached);
+}
+
+std::optional<ShownChunks> GenerationSession::shown_chunks() const {
+  if (plan_.blocks) {
+    std::vector<int64_t> ids = prompt_.ids;
+    ids.insert(ids.end(), answer_.begin(), answer_.end());
+    return blocks_of(std::move(ids), plan_.blocks->options.block_size);
+  }
+  return prompt_.layout ? std::optional(chunks_of(*prompt_.layout)) : std::nullopt;
 }
 
 void GenerationSession::report(const GenerateResult& result, int64_t n_cached) const {
@@ -236,7 +259,7 @@ void GenerationSession::report(const GenerateResult& result, int64_t n_cached) c
   log_info("decode: ",
            speed(result.decode_passes, result.decode_seconds),
            ", attention ",
-           attention_mode_name(plan_.mode),
+           describe_attention(plan_),
            ", ",
            describe_arithmetic(flags_.model, *loaded_.model),
            ", ",
@@ -249,7 +272,9 @@ void GenerationSession::report(const GenerateResult& result, int64_t n_cached) c
              record_.mean_attended(),
              " of ",
              static_cast<int64_t>(prompt_.ids.size()) + n_generated,
-             " tokens a step and key/value head on average, where chunks are chosen");
+             " tokens a step and key/value head on average, where ",
+             plan_.blocks ? "blocks" : "chunks",
+             " are chosen");
   }
   log_info("peak memory: ", format_bytes(peak_resident_bytes()));
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/attention_flags.h"
+#include "cli/attention_plan.h"
 #include "cli/model_flags.h"
 #include "cli/unfolding_record.h"
 #include "engine/generator.h"
@@ -37,15 +37,18 @@ class GenerationSession {
   /// records_chunks: record() tells which chunks were unfolded, and not only how many keys were
   /// attended.
   explicit GenerationSession(const GenerationFlags& flags, bool records_chunks = false);
+  /// On a model that is loaded, and shared.
+  GenerationSession(const GenerationFlags& flags, LoadedModel loaded, bool records_chunks);
 
   void answer(const PromptParts& parts);
 
+  const LoadedModel& loaded() const { return loaded_; }
   const Checkpoint& checkpoint() const { return *loaded_.checkpoint; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   /// Of the last answer.
   const UnfoldingRecord& record() const { return record_; }
-  /// The last prompt's layout; null in full mode.
-  const GistLayout* layout() const { return prompt_.layout ? &*prompt_.layout : nullptr; }
+  /// What the record's ordinals stand for; absent where nothing was chosen (full attention).
+  std::optional<ShownChunks> shown_chunks() const;
 
  private:
   int64_t tokens_to_predict(int64_t n_prompt) const;
@@ -62,6 +65,7 @@ class GenerationSession {
   AttentionPlan plan_;               // the last prompt's: full attention below --dense-below
   std::vector<std::vector<int64_t>> pieces_;  // of the prompt that sequence_ has read
   LaidPrompt prompt_;
+  std::vector<int64_t> answer_;  // the last one's tokens
   std::unique_ptr<Sequence> sequence_;
   UnfoldingRecord record_;
   bool prefix_is_saved_ = false;

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "cli/block_flags.h"
 #include "cli/command.h"
 #include "cli/model_flags.h"
 #include "engine/kv_cache.h"
@@ -34,32 +35,46 @@ const char* rope_name(RopeType type) {
   return "?";
 }
 
+/// What a llama-nsa checkpoint says of its sparse attention; empty for others.
+Json describe_sparse(const ModelConfig& config) {
+  if (config.architecture != Architecture::kLlamaNsa) {
+    return Json::object();
+  }
+  return {{"inference mode", config.nsa_inference_mode},
+          {"block size", config.nsa_block_size},
+          {"blocks", config.nsa_block_counts},
+          {"window size", config.nsa_window_size},
+          {"variant", variant_name(resolve_variant({}, config))}};
+}
+
 Json describe(const Checkpoint& checkpoint, const InfoFlags& flags) {
-  const ModelConfig& config = checkpoint.config();
+  const ModelConfig config = resolve_config(flags.model, checkpoint);
   const torch::ScalarType dtype = resolve_dtype(flags.model, config);
   const int64_t context = flags.ctx_size > 0 ? flags.ctx_size : config.max_position_embeddings;
   const uint64_t weights = parameter_bytes(config, dtype, resolve_weights(flags.model));
   const uint64_t cache = KvCache::bytes(config, dtype, context);
-  return {{"format", checkpoint.format()},
-          {"architecture", architecture_name(config.architecture)},
-          {"parameters", parameter_count(config)},
-          {"layers", config.n_layers},
-          {"hidden size", config.hidden_size},
-          {"MLP size", config.intermediate_size},
-          {"heads", config.n_heads},
-          {"key/value heads", config.n_kv_heads},
-          {"head size", config.head_dim},
-          {"vocabulary", config.vocab_size},
-          {"positions", config.max_position_embeddings},
-          {"RoPE", rope_name(config.rope.type)},
-          {"RoPE theta", config.rope.theta},
-          {"tied embeddings", config.tie_word_embeddings},
-          {"tensors as stored", checkpoint.tensor_bytes()},
-          {"run as", torch::toString(dtype)},
-          {"context", context},
-          {"memory for weights", weights},
-          {"memory for keys and values", cache},
-          {"memory in all", weights + cache}};
+  Json facts = {{"format", checkpoint.format()},
+                {"architecture", architecture_name(config.architecture)},
+                {"parameters", parameter_count(config)},
+                {"layers", config.n_layers},
+                {"hidden size", config.hidden_size},
+                {"MLP size", config.intermediate_size},
+                {"heads", config.n_heads},
+                {"key/value heads", config.n_kv_heads},
+                {"head size", config.head_dim},
+                {"vocabulary", config.vocab_size},
+                {"positions", config.max_position_embeddings},
+                {"RoPE", rope_name(config.rope.type)},
+                {"RoPE theta", config.rope.theta},
+                {"tied embeddings", config.tie_word_embeddings},
+                {"tensors as stored", checkpoint.tensor_bytes()},
+                {"run as", torch::toString(dtype)},
+                {"context", context},
+                {"memory for weights", weights},
+                {"memory for keys and values", cache},
+                {"memory in all", weights + cache}};
+  facts.update(describe_sparse(config));
+  return facts;
 }
 
 bool is_bytes(const std::string& key) {
@@ -75,9 +90,21 @@ void print_table(const Json& facts) {
   }
 }
 
+Json describe_adapter(const std::string& folder) {
+  if (folder.empty()) {
+    return Json::object();
+  }
+  const AdapterConfig config = AdapterFiles(folder).config();
+  return {{"adapter rank", config.rank},
+          {"adapter alpha", config.alpha},
+          {"adapter layers", join(config.targets, ", ")},
+          {"adapter gist rows", config.gist_ids.size()}};
+}
+
 void run_info(const InfoFlags& flags) {
-  const auto checkpoint = open_checkpoint(flags.model.model);
-  const Json facts = describe(*checkpoint, flags);
+  const auto checkpoint = open_adapted(flags.model);
+  Json facts = describe(*checkpoint, flags);
+  facts.update(describe_adapter(flags.model.adapter));
   if (flags.json) {
     std::printf("%s\n", dump_json(facts, 2).c_str());
   } else {

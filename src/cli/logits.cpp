@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "checkpoint/safetensors_writer.h"
-#include "cli/attention_flags.h"
+#include "cli/attention_plan.h"
 #include "cli/command.h"
 #include "cli/model_flags.h"
 #include "cli/progress_bar.h"

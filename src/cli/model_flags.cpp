@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "checkpoint/rope_scaling.h"
 #include "cli/progress_bar.h"
 #include "engine/kv_cache.h"
 
@@ -23,6 +24,8 @@ void add_model_flags(CLI::App& app, ModelFlags& flags) {
 }
 
 void add_run_flags(CLI::App& app, ModelFlags& flags) {
+  app.add_option("--adapter", flags.adapter, "Folder with a gist adapter for this model")
+      ->type_name("DIR");
   app.add_option("--dtype", flags.dtype, "Number type of weights and arithmetic")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f64"}))
       ->capture_default_str();
@@ -34,6 +37,18 @@ void add_run_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("-t,--threads", flags.threads, "CPU threads (default: one a core)")
       ->check(CLI::Range(1, 4096));
+  app.add_option("--rope-scaling",
+                 flags.rope_scaling,
+                 "Longer context: linear, llama3 or yarn, a factor and perhaps the length trained "
+                 "on, such as llama3:4:8192; none: without the model's own");
+}
+
+ModelConfig resolve_config(const ModelFlags& flags, const Checkpoint& checkpoint) {
+  ModelConfig config = checkpoint.config();
+  if (!flags.rope_scaling.empty()) {
+    scale_rope(config, flags.rope_scaling);
+  }
+  return config;
 }
 
 torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config) {
@@ -81,19 +96,38 @@ torch::Device resolve_device(const ModelFlags& flags) {
   }
 }
 
+std::shared_ptr<const Checkpoint> open_adapted(const ModelFlags& flags) {
+  std::shared_ptr<const Checkpoint> base = open_checkpoint(flags.model);
+  if (flags.adapter.empty()) {
+    return base;
+  }
+  const int64_t n_rows = base->config().vocab_size;
+  return merged_checkpoint(std::move(base), std::make_shared<AdapterFiles>(flags.adapter), n_rows);
+}
+
 LoadedModel load(const ModelFlags& flags) {
   if (flags.threads > 0) {
     torch::set_num_threads(flags.threads);
   }
   LoadedModel loaded;
-  loaded.checkpoint = open_checkpoint(flags.model);
+  loaded.base = open_checkpoint(flags.model);
+  loaded.checkpoint = loaded.base;
+  std::shared_ptr<const AdapterFiles> files;
+  if (!flags.adapter.empty()) {
+    files = std::make_shared<AdapterFiles>(flags.adapter);
+    loaded.checkpoint = merged_checkpoint(loaded.base, files, loaded.base->config().vocab_size);
+  }
   ProgressBar bar("loading");
   LoadOptions options;
-  options.dtype = resolve_dtype(flags, loaded.checkpoint->config());
+  options.dtype = resolve_dtype(flags, loaded.base->config());
   options.weights = resolve_weights(flags);
   options.device = resolve_device(flags);
+  options.config = resolve_config(flags, *loaded.base);
   options.progress = bar.callback();
-  loaded.model = load_model(*loaded.checkpoint, options);
+  loaded.model = load_model(*loaded.base, options);
+  if (files) {
+    loaded.adapter = Adapter::load(*loaded.model, *files, loaded.model->dtype());
+  }
   return loaded;
 }
 

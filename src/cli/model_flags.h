@@ -7,6 +7,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
+#include "models/adapter.h"
 #include "models/causal_lm.h"
 #include "models/factory.h"
 #include "tokenizer/tokenizer.h"
@@ -19,11 +20,13 @@ struct ModelFlags {
   std::string weights = "auto";  // int8, or auto: as dtype says
   std::string device = "cpu";    // cpu, cuda, cuda:N
   int threads = 0;               // 0: one a core
+  std::string rope_scaling;      // see scale_rope; empty: the checkpoint's
+  std::string adapter;           // folder; empty: none
 };
 
 /// Adds the model, as an argument or by -m.
 CLI::Option* add_model_option(CLI::App& app, std::string& model);
-/// Adds --dtype, --weights, --device and --threads.
+/// Adds --adapter, --dtype, --weights, --device, --threads and --rope-scaling.
 void add_run_flags(CLI::App& app, ModelFlags& flags);
 /// Adds both.
 void add_model_flags(CLI::App& app, ModelFlags& flags);
@@ -31,18 +34,26 @@ void add_model_flags(CLI::App& app, ModelFlags& flags);
 /// What --dtype auto means: bf16 where the checkpoint is bf16 and the device multiplies it
 /// natively, else f32.
 torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config);
+/// The checkpoint's configuration under --rope-scaling.
+ModelConfig resolve_config(const ModelFlags& flags, const Checkpoint& checkpoint);
 WeightKind resolve_weights(const ModelFlags& flags);
 /// "BFloat16, weights int8, avx512": what computes, for reports.
 std::string describe_arithmetic(const ModelFlags& flags, const CausalLM& model);
 /// Throws Error where LibTorch has no such device.
 torch::Device resolve_device(const ModelFlags& flags);
 
+/// The checkpoint as --adapter has it; throws Error if the adapter does not fit.
+std::shared_ptr<const Checkpoint> open_adapted(const ModelFlags& flags);
+
 struct LoadedModel {
-  std::unique_ptr<Checkpoint> checkpoint;
+  std::shared_ptr<const Checkpoint> checkpoint;  // with the adapter
   std::shared_ptr<CausalLM> model;
+  std::shared_ptr<const Checkpoint> base;  // without it
+  std::shared_ptr<Adapter> adapter;        // null: none
 };
 
-/// Sets the number of threads, opens the checkpoint and loads the model, with a progress bar.
+/// Sets the number of threads, opens the checkpoint and loads the model, with a progress bar. The
+/// adapter lies beside the base's weights, which are not copied.
 LoadedModel load(const ModelFlags& flags);
 
 /// The checkpoint's tokenizer; throws Error if it has none.

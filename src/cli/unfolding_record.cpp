@@ -16,10 +16,10 @@ constexpr std::array kShades = {"\x1b[48;5;187m\x1b[30m",
                                 "\x1b[48;5;160m\x1b[97m"};
 constexpr const char* kPlain = "\x1b[0m";
 
-std::string chunk_text(const GistLayout& layout, int64_t chunk, const Tokenizer& tokenizer) {
-  const Range range = layout.chunk(0, chunk);
-  return tokenizer.decode(
-      layout.ids().subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.size())));
+std::string chunk_text(const ShownChunks& shown, size_t chunk, const Tokenizer& tokenizer) {
+  const Range range = shown.ranges[chunk];
+  return tokenizer.decode(std::span(shown.ids).subspan(static_cast<size_t>(range.begin),
+                                                       static_cast<size_t>(range.size())));
 }
 
 /// On a logarithmic scale: most chunks are opened a few times, some by nearly every head.
@@ -32,38 +32,69 @@ size_t shade(int64_t times, int64_t most) {
 
 }  // namespace
 
-void UnfoldingRecord::on_selection(int64_t layer,
-                                   int64_t /*index*/,
-                                   int64_t /*kv_head*/,
-                                   const KeptGists& kept,
-                                   int64_t n_attended) {
-  ++n_selections_;
-  n_attended_ += n_attended;
-  if (!wants_chunks_) {
+void UnfoldingRecord::on_selection(
+    int64_t layer, int64_t index, int64_t /*kv_head*/, const KeptGists& kept, int64_t n_attended) {
+  count(layer, index, wants_chunks_ ? kept[0] : std::span<const int64_t>(), n_attended);
+}
+
+void UnfoldingRecord::on_blocks(int64_t layer,
+                                int64_t index,
+                                int64_t /*kv_head*/,
+                                std::span<const int64_t> blocks,
+                                int64_t n_attended) {
+  count(layer, index, blocks, n_attended);
+}
+
+void UnfoldingRecord::count(int64_t layer,
+                            int64_t index,
+                            std::span<const int64_t> chunks,
+                            int64_t n_attended) {
+  if (index < first_) {
     return;
   }
-  for (const int64_t chunk : kept[0]) {
+  ++n_selections_;
+  n_attended_ += n_attended;
+  for (const int64_t chunk : wants_chunks_ ? chunks : std::span<const int64_t>()) {
     Opened& opened = chunks_[chunk];
     ++opened.times;
     opened.layers.insert(layer);
   }
 }
 
-void UnfoldingRecord::clear() {
+void UnfoldingRecord::clear(int64_t first) {
   *this = UnfoldingRecord(wants_chunks_);
+  first_ = first;
+}
+
+ShownChunks chunks_of(const GistLayout& layout) {
+  ShownChunks shown;
+  shown.ids.assign(layout.ids().begin(), layout.ids().end());
+  for (int64_t chunk = 0; chunk < layout.n_gists(0); ++chunk) {
+    shown.ranges.push_back(layout.chunk(0, chunk));
+  }
+  return shown;
+}
+
+ShownChunks blocks_of(std::vector<int64_t> ids, int64_t block_size) {
+  ShownChunks shown{.word = "block", .ids = std::move(ids), .ranges = {}};
+  const auto n = static_cast<int64_t>(shown.ids.size());
+  for (int64_t begin = 0; begin < n; begin += block_size) {
+    shown.ranges.push_back({begin, std::min(begin + block_size, n)});
+  }
+  return shown;
 }
 
 std::string show_unfolding(const UnfoldingRecord& record,
-                           const GistLayout& layout,
+                           const ShownChunks& shown,
                            const Tokenizer& tokenizer) {
   int64_t most = 1;
   for (const auto& [chunk, opened] : record.chunks()) {
     most = std::max(most, opened.times);
   }
   std::string text;
-  for (int64_t chunk = 0; chunk < layout.n_gists(0); ++chunk) {
-    const auto opened = record.chunks().find(chunk);
-    const std::string raw = chunk_text(layout, chunk, tokenizer);
+  for (size_t chunk = 0; chunk < shown.ranges.size(); ++chunk) {
+    const auto opened = record.chunks().find(static_cast<int64_t>(chunk));
+    const std::string raw = chunk_text(shown, chunk, tokenizer);
     text += opened == record.chunks().end()
                 ? raw
                 : kShades[shade(opened->second.times, most)] + raw + kPlain;
@@ -76,19 +107,19 @@ std::string show_unfolding(const UnfoldingRecord& record,
 }
 
 std::string trace_unfolding(const UnfoldingRecord& record,
-                            const GistLayout& layout,
+                            const ShownChunks& shown,
                             const Tokenizer& tokenizer) {
   Json chunks = Json::array();
   for (const auto& [chunk, opened] : record.chunks()) {
-    const Range range = layout.chunk(0, chunk);
-    chunks.push_back({{"chunk", chunk},
+    const Range range = shown.ranges[static_cast<size_t>(chunk)];
+    chunks.push_back({{shown.word, chunk},
                       {"begin", range.begin},
                       {"end", range.end},
-                      {"text", chunk_text(layout, chunk, tokenizer)},
+                      {"text", chunk_text(shown, static_cast<size_t>(chunk), tokenizer)},
                       {"times", opened.times},
                       {"layers", opened.layers}});
   }
-  return dump_json({{"chunks", chunks},
+  return dump_json({{std::string(shown.word) + "s", chunks},
                     {"selections", record.n_selections()},
                     {"mean_attended", record.mean_attended()}},
                    1) +

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "data/dataset_writer.h"
 #include "data/record_tokenizer.h"
-#include "data/tokenizer_fingerprint.h"
+#include "tokenizer/tokenizer_fingerprint.h"
 
 namespace ssa {
 namespace {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/list_folder.h"
 #include "base/remove_folder.h"
 
 namespace ssa {
@@ -23,8 +24,7 @@ void write_ids(AtomicFile& file, std::span<const int64_t> ids) {
 
 bool is_free(const fs::path& target) {
   std::error_code ignored;
-  return !is_present(target) ||
-         (fs::is_directory(target, ignored) && fs::is_empty(target, ignored));
+  return !is_present(target) || (fs::is_directory(target, ignored) && list_folder(target).empty());
 }
 
 }  // namespace

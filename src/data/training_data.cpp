@@ -9,7 +9,7 @@
 #include "data/row_random.h"
 #include "data/row_source.h"
 #include "data/source_schedule.h"
-#include "data/tokenizer_fingerprint.h"
+#include "tokenizer/tokenizer_fingerprint.h"
 
 namespace ssa {
 namespace {

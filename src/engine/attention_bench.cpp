@@ -12,8 +12,10 @@
 
 #include "attention/attention.h"
 #include "base/error.h"
+#include "engine/block_attention.h"
 #include "engine/cpu/paged_attention.h"
 #include "engine/gist_attention.h"
+#include "engine/paged_block_attention.h"
 #include "engine/paged_sequence.h"
 #include "gist/interleave.h"
 
@@ -60,14 +62,19 @@ ModelConfig config_of(const AttentionBenchOptions& options, int64_t n_layers) {
   return config;
 }
 
-/// Caches of as many layers as exceed four times the last-level cache.
+/// Caches of as many layers as exceed four times the last-level cache. Of what a step reads of
+/// each layer wherever it looks, the part 1 / `thinned` of its bytes, all layers together exceed
+/// the last-level cache too.
 PagedKvCache filled_cache(const AttentionBenchOptions& options,
                           int64_t n_raw,
                           std::span<const int8_t> levels,
-                          int n_levels) {
+                          int n_levels,
+                          int64_t thinned = 1) {
+  constexpr int64_t kMostBytes = int64_t{2} << 30;
   PagedKvCache one = make_paged_cache(config_of(options, 1), options.type, n_levels);
   const auto bytes = static_cast<int64_t>(PagedKvCache::bytes(one.shape(), n_raw));
-  const int64_t n_layers = std::clamp<int64_t>(4 * last_level_cache_bytes() / bytes + 1, 1, 256);
+  const int64_t wanted = last_level_cache_bytes() * std::max<int64_t>(12, 4 * thinned) / 3;
+  const int64_t n_layers = std::clamp<int64_t>(std::min(wanted, kMostBytes) / bytes + 1, 1, 256);
   PagedKvCache cache = make_paged_cache(config_of(options, n_layers), options.type, n_levels);
   append_random(cache, levels);
   return cache;
@@ -110,10 +117,54 @@ AttentionTiming time_steps(const AttentionBenchOptions& options,
   return timing;
 }
 
+/// From sums over all steps and key/value heads.
+void count_keys(const AttentionBenchOptions& options,
+                double keys_scored,
+                double keys_read,
+                AttentionTiming& timing) {
+  const double steps = static_cast<double>((options.repetitions + kWarmUp) * options.n_kv_heads);
+  timing.keys_scored = keys_scored / steps;
+  timing.keys_read = keys_read / steps;
+  const auto vector = static_cast<double>(vector_bytes(options.type, options.head_dim));
+  timing.bytes_read = static_cast<int64_t>(static_cast<double>(options.n_kv_heads) * vector *
+                                           (timing.keys_scored + 2 * timing.keys_read));
+}
+
+/// Random projections of a short sequence.
+struct Projections {
+  Projections(const AttentionBenchOptions& options, int64_t n)
+      : q(random(n, options.n_heads, options.head_dim)),
+        k(random(n, options.n_kv_heads, options.head_dim)),
+        v(random(n, options.n_kv_heads, options.head_dim)),
+        scale(1.0 / std::sqrt(static_cast<double>(options.head_dim))) {}
+  static Tensor random(int64_t n, int64_t heads, int64_t head_dim) {
+    return torch::randn({n, heads, head_dim}).to(torch::kBFloat16).to(torch::kFloat32);
+  }
+  AttentionInput part(int64_t first, int64_t n, torch::ScalarType dtype) const {
+    const auto of = [&](const Tensor& x) { return x.narrow(0, first, n).to(dtype); };
+    return {of(q), of(k), of(v), scale};
+  }
+
+  Tensor q, k, v;
+  double scale;
+};
+
+constexpr int64_t kCheckedTokens = 2000;
+
+void check_similar(const Tensor& ours, const Tensor& theirs, double least) {
+  const double similarity =
+      torch::cosine_similarity(
+          ours.flatten().to(torch::kFloat32), theirs.flatten().to(torch::kFloat32), 0)
+          .item<double>();
+  check(similarity > least,
+        "the attention kernels' answer is wrong: cosine ",
+        similarity,
+        " with LibTorch's");
+}
+
 /// Throws unless the paged attention and LibTorch's agree on a short sequence of these shapes.
-void check_answers(AttentionBenchOptions options) {
-  constexpr int64_t kTokens = 2000;
-  const GistLayout layout = plain_layout(options, kTokens);
+void check_answers(const AttentionBenchOptions& options) {
+  const GistLayout layout = plain_layout(options, kCheckedTokens);
   const int64_t n = layout.n_tokens();
   GistAttentionOptions attention;
   attention.selection = options.selection;
@@ -121,11 +172,7 @@ void check_answers(AttentionBenchOptions options) {
       make_paged_cache(config_of(options, 2), options.type, layout.n_levels()), layout, attention);
   GistAttention plain(
       KvCache(config_of(options, 2), torch::kFloat32, torch::kCPU, n), layout, attention);
-  const auto random = [&](int64_t heads) {
-    return torch::randn({n, heads, options.head_dim}).to(torch::kBFloat16).to(torch::kFloat32);
-  };
-  const Tensor q = random(options.n_heads), k = random(options.n_kv_heads),
-               v = random(options.n_kv_heads);
+  const Projections projections(options, n);
   const auto run = [&](ChunkedAttention& of) {
     Tensor out;
     for (int64_t first = 0; first < n;) {
@@ -133,22 +180,31 @@ void check_answers(AttentionBenchOptions options) {
       of.begin_pass(first,
                     layout.ids().subspan(static_cast<size_t>(first), static_cast<size_t>(size)));
       for (int64_t layer = 0; layer < 2; ++layer) {
-        out = of.attend(layer,
-                        {q.narrow(0, first, size),
-                         k.narrow(0, first, size),
-                         v.narrow(0, first, size),
-                         1.0 / std::sqrt(static_cast<double>(options.head_dim))});
+        out = of.attend(layer, projections.part(first, size, torch::kFloat32));
       }
       first += size;
     }
-    return out.flatten();
+    return out;
   };
-  const Tensor ours = run(paged), theirs = run(plain);
-  const double similarity = torch::cosine_similarity(ours, theirs, 0).item<double>();
-  check(similarity > (options.type == KvType::kInt8 ? 0.98 : 0.999),
-        "the attention kernels' answer is wrong: cosine ",
-        similarity,
-        " with LibTorch's");
+  check_similar(run(paged), run(plain), options.type == KvType::kInt8 ? 0.98 : 0.999);
+}
+
+/// The same of attention over blocks: a prompt and one more token. LibTorch ranks means rounded as
+/// the cache's are, or not rounded where those are int8, so that some blocks differ.
+void check_sparse_answers(const AttentionBenchOptions& options) {
+  const auto dtype = options.type == KvType::kBF16 ? torch::kBFloat16 : torch::kFloat32;
+  PagedBlockAttention paged(make_paged_cache(config_of(options, 1), options.type, 0),
+                            options.blocks);
+  const auto cache = [&] {
+    return KvCache(config_of(options, 1), dtype, torch::kCPU, kCheckedTokens);
+  };
+  BlockSparseAttention plain(cache(), cache(), options.blocks);
+  const Projections projections(options, kCheckedTokens);
+  const auto run = [&](SequenceAttention& of) {
+    const Tensor prompt = of.attend(0, projections.part(0, kCheckedTokens - 1, dtype));
+    return torch::cat({prompt, of.attend(0, projections.part(kCheckedTokens - 1, 1, dtype))});
+  };
+  check_similar(run(paged), run(plain), options.type == KvType::kInt8 ? 0.9 : 0.999);
 }
 
 }  // namespace
@@ -194,12 +250,33 @@ AttentionTiming time_ssa_decode(const AttentionBenchOptions& options) {
           keys_read += static_cast<double>(choice.n_keys);
         }
       });
-  const double steps = static_cast<double>((options.repetitions + kWarmUp) * options.n_kv_heads);
-  timing.keys_scored = keys_scored / steps;
-  timing.keys_read = keys_read / steps;
-  const auto vector = static_cast<double>(vector_bytes(options.type, options.head_dim));
-  timing.bytes_read = static_cast<int64_t>(static_cast<double>(options.n_kv_heads) * vector *
-                                           (timing.keys_scored + 2 * timing.keys_read));
+  count_keys(options, keys_scored, keys_read, timing);
+  return timing;
+}
+
+AttentionTiming time_sparse_decode(const AttentionBenchOptions& options) {
+  check_sparse_answers(options);
+  const std::vector<int8_t> levels(static_cast<size_t>(options.n_raw), kRawLevel);
+  const PagedKvCache cache =
+      filled_cache(options, options.n_raw, levels, 0, 2 * options.blocks.block_size);
+  std::vector<BlockMeans> means;
+  for (int64_t layer = 0; layer < cache.shape().n_layers; ++layer) {
+    means.emplace_back(cache.shape(), options.blocks.block_size);
+    means.back().update(cache, layer);
+  }
+  cpu::PagedAttention attention(torch::get_num_threads());
+  double keys_scored = 0, keys_read = 0;
+  AttentionTiming timing =
+      time_steps(options, cache.shape().n_layers, [&](const cpu::QueryBlock& block) {
+        const cpu::BlockContext context{
+            cache, means[static_cast<size_t>(block.layer)], options.blocks, block.layer};
+        const auto& choices = attention.sparse(context, block, options.n_raw - 1, false);
+        for (const cpu::BlockChoice& choice : choices) {
+          keys_scored += static_cast<double>(choice.n_scored);
+          keys_read += static_cast<double>(choice.n_keys);
+        }
+      });
+  count_keys(options, keys_scored, keys_read, timing);
   return timing;
 }
 
@@ -218,6 +295,26 @@ AttentionTiming time_gist_prefill(const AttentionBenchOptions& options) {
   }
   AttentionTiming timing = summarise(std::move(seconds));
   timing.bytes_read = static_cast<int64_t>(PagedKvCache::bytes(cache.shape(), layout.n_tokens()));
+  return timing;
+}
+
+AttentionTiming time_sparse_prefill(const AttentionBenchOptions& options) {
+  check_sparse_answers(options);
+  PagedKvCache cache = make_paged_cache(config_of(options, 1), options.type, 0);
+  append_random(cache, std::vector<int8_t>(static_cast<size_t>(options.n_raw), kRawLevel));
+  cpu::PagedAttention attention(torch::get_num_threads());
+  const Tensor q = random_queries(options, options.n_raw);
+  Tensor out = torch::empty_like(q);
+  std::vector<double> seconds;
+  for (int i = 0; i < std::max(1, options.repetitions / 5); ++i) {
+    seconds.push_back(seconds_of([&] {
+      BlockMeans means(cache.shape(), options.blocks.block_size);
+      means.update(cache, 0);
+      attention.sparse({cache, means, options.blocks, 0}, block_of(options, q, out, 0), 0, false);
+    }));
+  }
+  AttentionTiming timing = summarise(std::move(seconds));
+  timing.bytes_read = static_cast<int64_t>(PagedKvCache::bytes(cache.shape(), options.n_raw));
   return timing;
 }
 

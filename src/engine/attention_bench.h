@@ -7,6 +7,7 @@
 
 #include "gist/gist_settings.h"
 #include "kv/paged_kv_cache.h"
+#include "selection/block_options.h"
 #include "selection/selection_options.h"
 
 namespace ssa {
@@ -19,6 +20,7 @@ struct AttentionBenchOptions {
   int64_t n_raw = 32768;  // raw tokens in the cache
   ChunkSizes chunk = {8};
   SelectionOptions selection = {};
+  BlockOptions blocks = {};
   int repetitions = 20;
 };
 
@@ -32,14 +34,16 @@ struct AttentionTiming {
   int n_layers = 1;        // caches taken in turn
 };
 
-/// Both fill caches with random numbers, check the first answer against LibTorch's (Error if it is
+/// These fill caches with random numbers, check the first answer against LibTorch's (Error if it is
 /// wrong), and time decode steps with fresh queries, the next layer's cache each time.
 AttentionTiming time_dense_decode(const AttentionBenchOptions& options);
 AttentionTiming time_ssa_decode(const AttentionBenchOptions& options);
+AttentionTiming time_sparse_decode(const AttentionBenchOptions& options);
 
-/// All tokens of one layer at once: under the gist mask, and LibTorch's dense causal attention over
-/// the raw tokens.
+/// All tokens of one layer at once: under the gist mask, over chosen blocks (their means made
+/// anew), and LibTorch's dense causal attention over the raw tokens.
 AttentionTiming time_gist_prefill(const AttentionBenchOptions& options);
+AttentionTiming time_sparse_prefill(const AttentionBenchOptions& options);
 AttentionTiming time_dense_prefill(const AttentionBenchOptions& options);
 
 /// Bytes a second that all threads read from memory together.

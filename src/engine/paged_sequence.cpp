@@ -2,31 +2,10 @@
 
 #include <algorithm>
 
+#include "engine/paged_pass.h"
+
 namespace ssa {
 namespace {
-
-bool is_bf16(const Tensor& x) {
-  return x.scalar_type() == torch::kBFloat16;
-}
-
-/// Heads of a token lie one behind the other; only the step from token to token is free.
-Tensor with_adjacent_heads(const Tensor& x) {
-  return x.stride(2) == 1 && x.stride(1) == x.size(2) ? x : x.contiguous();
-}
-
-void append_to(PagedKvCache& cache,
-               int64_t layer,
-               const AttentionInput& in,
-               std::span<const int8_t> levels) {
-  const Tensor k = with_adjacent_heads(in.k), v = with_adjacent_heads(in.v);
-  cache.append(layer,
-               {.keys = k.const_data_ptr(),
-                .values = v.const_data_ptr(),
-                .is_bf16 = is_bf16(k),
-                .key_stride = k.stride(0),
-                .value_stride = v.stride(0)},
-               levels);
-}
 
 /// Raw keys (or values) of all heads in a model's dtype: [n_kv_heads, n_tokens, head_dim].
 Tensor gather_raw(const PagedKvCache& cache, int64_t layer, bool values, torch::ScalarType dtype) {
@@ -43,20 +22,6 @@ Tensor gather_raw(const PagedKvCache& cache, int64_t layer, bool values, torch::
     });
   }
   return out.to(dtype);
-}
-
-/// Runs fn on a block of float32 queries; its output in the model's dtype.
-template <class Fn>
-Tensor with_block(int64_t layer, const AttentionInput& in, const Fn& fn) {
-  const Tensor q = in.q.to(torch::kFloat32).contiguous();
-  Tensor out = torch::empty_like(q);
-  fn(cpu::QueryBlock{.q = q.const_data_ptr<float>(),
-                     .out = out.mutable_data_ptr<float>(),
-                     .n_tokens = q.size(0),
-                     .n_heads = q.size(1),
-                     .scale = static_cast<float>(in.scale),
-                     .layer = layer});
-  return out.to(in.q.scalar_type());
 }
 
 /// Many queries are a matrix product and go through LibTorch, few through the decode kernel.
@@ -113,7 +78,7 @@ PagedFullAttention::PagedFullAttention(PagedKvCache cache)
     : cache_(std::move(cache)), attention_(torch::get_num_threads()) {}
 
 Tensor PagedFullAttention::attend(int64_t layer, const AttentionInput& in) {
-  append_to(cache_, layer, in, std::vector<int8_t>(static_cast<size_t>(in.k.size(0)), kRawLevel));
+  append_pass(cache_, layer, in, std::vector<int8_t>(static_cast<size_t>(in.k.size(0)), kRawLevel));
   return attend_densely(attention_, cache_, layer, in);
 }
 
@@ -159,7 +124,7 @@ void PagedGistAttention::rewind(int64_t length) {
 }
 
 Tensor PagedGistAttention::attend(int64_t layer, const AttentionInput& in) {
-  append_to(cache_, layer, in, pass_levels_);
+  append_pass(cache_, layer, in, pass_levels_);
   switch (rule_of(layer)) {
     case Rule::kDense:
       return attend_densely(attention_, cache_, layer, in);

@@ -17,7 +17,7 @@ struct KnownMethod {
   Pivot pivot;
 };
 
-constexpr std::array<KnownMethod, 10> kMethods = {{
+constexpr std::array<KnownMethod, 11> kMethods = {{
     {"full", PrefillKind::kFull, KeyRule::kAll, Pivot::kGist},
     {"alone", PrefillKind::kNone, KeyRule::kAll, Pivot::kGist},
     {"gists", PrefillKind::kGist, KeyRule::kGists, Pivot::kGist},
@@ -26,6 +26,7 @@ constexpr std::array<KnownMethod, 10> kMethods = {{
     {"quest", PrefillKind::kFull, KeyRule::kPivots, Pivot::kQuest},
     {"recent", PrefillKind::kFull, KeyRule::kPivots, Pivot::kRecent},
     {"random", PrefillKind::kFull, KeyRule::kPivots, Pivot::kRandom},
+    {"sparse", PrefillKind::kSparse, KeyRule::kAll, Pivot::kGist},
     {"streaming", PrefillKind::kFull, KeyRule::kWindow, Pivot::kGist},
     {"h2o", PrefillKind::kFull, KeyRule::kHeavy, Pivot::kGist},
 }};
@@ -77,6 +78,33 @@ std::optional<double> parse_ratio(const std::string& part) {
   return whole && value >= 1 && value <= 1e9 ? std::optional(value) : std::nullopt;
 }
 
+/// sparse[:BLOCKS][@BLOCK_SIZE]
+void parse_blocks(EvalMethod& method, const std::vector<std::string>& parts) {
+  const auto at = parts.back().find('@');
+  const std::string count = parts.size() > 1 ? parts[1].substr(0, at) : "";
+  const auto read = [&](const std::string& text, const char* what, int64_t& value) {
+    const char* end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, value);
+    if (result.ec != std::errc() || result.ptr != end) {
+      refuse_method(method.name, "'", text, "' is no ", what);
+    }
+  };
+  if (parts.size() > 2) {
+    refuse_method(method.name, "'", parts[2], "' is one part too many");
+  }
+  if (parts.size() > 1) {
+    read(count, "number of blocks", method.blocks.n_blocks);
+  }
+  if (at != std::string::npos) {
+    read(parts.back().substr(at + 1), "block size", method.blocks.block_size);
+  }
+  try {
+    check_block_options(method.blocks);
+  } catch (const Error& error) {
+    refuse_method(method.name, error.what());
+  }
+}
+
 std::optional<Pivot> parse_pivot(const std::string& part) {
   for (const auto& [name, pivot] : kPivotNames) {
     if (part == name) {
@@ -123,6 +151,8 @@ const char* prefill_name(PrefillKind kind) {
       return "full";
     case PrefillKind::kGist:
       return "gist";
+    case PrefillKind::kSparse:
+      return "sparse";
   }
   return "?";
 }
@@ -131,7 +161,13 @@ EvalMethod parse_method(const std::string& text, const MethodDefaults& defaults)
   EvalMethod method;
   method.name = text;
   method.chunk = defaults.chunk;
+  method.blocks = defaults.blocks;
   const size_t at = text.find('@');
+  if (text.substr(0, text.find_first_of(":@")) == "sparse") {
+    method.prefill = PrefillKind::kSparse;
+    parse_blocks(method, split_at(text, ':'));
+    return method;
+  }
   if (at != std::string::npos) {
     try {
       method.chunk = parse_chunk_sizes(text.substr(at + 1));
@@ -172,7 +208,8 @@ std::vector<EvalMethod> parse_methods(std::span<const std::string> texts,
 
 std::string method_help() {
   return "Methods, a comma list of NAME[:PIVOT][:RATIO][@CHUNK]: full; alone (no prefix); gists; "
-         "ssa[:gist|mean|quest|recent|random][:RATIO]; on full prefill mean, quest, recent, "
+         "ssa[:gist|mean|quest|recent|random][:RATIO]; sparse[:BLOCKS][@BLOCK_SIZE] (block-sparse "
+         "throughout); on full prefill mean, quest, recent, "
          "random, "
          "streaming, h2o [:RATIO]. One of RATIO tokens is attended (left out: the chunk's ratio). "
          "Example: full,gists,ssa:8,ssa:mean:8,h2o:8,ssa:16@4-4";

@@ -7,15 +7,17 @@
 #include <vector>
 
 #include "gist/gist_settings.h"
+#include "selection/block_options.h"
 #include "selection/selection_options.h"
 
 namespace ssa {
 
 /// How the prefix is read.
 enum class PrefillKind {
-  kNone,  // not at all
-  kFull,  // full attention over the raw tokens
-  kGist,  // gists laid, under the gist mask
+  kNone,    // not at all
+  kFull,    // full attention over the raw tokens
+  kGist,    // gists laid, under the gist mask
+  kSparse,  // block-sparse attention over the raw tokens, which the suffix goes on with
 };
 const char* prefill_name(PrefillKind kind);
 
@@ -36,6 +38,7 @@ struct EvalMethod {
   Pivot pivot = Pivot::kGist;   // of kPivots
   std::optional<double> ratio;  // absent where there is nothing to choose
   ChunkSizes chunk;             // of the layout
+  BlockOptions blocks;          // of kSparse
 
   /// Unfolding by gists as the specification has it: whose keys the others are given as many of.
   bool sets_budget() const {
@@ -45,12 +48,13 @@ struct EvalMethod {
 
 /// NAME[:PIVOT][:RATIO][@CHUNK]. Full prefill: full, mean, quest, recent, random, streaming, h2o,
 /// each but full with a ratio. Gist prefill: gists, ssa (PIVOT gist, mean, quest, recent or
-/// random). No prefill: alone. RATIO: one of so many tokens is attended; left out, the chunk's.
-/// CHUNK: as
+/// random). Block-sparse prefill: sparse[:BLOCKS][@BLOCK_SIZE]. No prefill: alone. RATIO: one of so
+/// many tokens is attended; left out, the chunk's. CHUNK: as
 /// --chunk, for this method alone.
 struct MethodDefaults {
   ChunkSizes chunk = {8};
   bool has_gists = false;  // of the checkpoint
+  BlockOptions blocks = {};
 };
 /// Throws UsageError naming the method and, for an unknown one, the nearest known; and for one that
 /// the checkpoint cannot serve.

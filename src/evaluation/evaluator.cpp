@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "evaluation/block_tally.h"
 
 namespace ssa {
 namespace {
@@ -106,13 +107,15 @@ class Evaluator::Reading {
     if (!frame.has_gists && method.ratio) {  // only marks chunks, and has no levels above them
       frame.layout = std::make_shared<GistLayout>(owner_.lay(prompt_, {method.chunk.front()}));
     }
-    const auto chooser = make_key_chooser(method, frame, budget, &attention_->received());
-    attention_->set_chooser(chooser.get());
+    const auto chooser = attention_ == nullptr
+                             ? nullptr
+                             : make_key_chooser(method, frame, budget, &attention_->received());
+    set_chooser(chooser.get());
     sequence_->rewind(frame_.prefix_end);
     MethodOutcome outcome;
     outcome.prefix_tokens = frame_.prefix_end;
     score(outcome, chooser.get());
-    attention_->set_chooser(nullptr);
+    set_chooser(nullptr);
     return outcome;
   }
 
@@ -125,11 +128,23 @@ class Evaluator::Reading {
         std::any_of(prefill_.methods.begin(), prefill_.methods.end(), [&](size_t method) {
           return owner_.methods_[method].rule == KeyRule::kHeavy;
         });
-    auto attention = std::make_unique<EvaluationAttention>(
-        KvCache(model.config(), model.dtype(), model.device(), capacity), frame_, sums);
-    attention_ = attention.get();
-    sequence_ = std::make_unique<Sequence>(model, std::move(attention));
+    if (prefill_.kind == PrefillKind::kSparse) {
+      block_tally_.emplace(frame_.n_layers, prefill_.blocks.block_size);
+      sequence_ = std::make_unique<Sequence>(
+          model, owner_.model_.make_sparse(prefill_.blocks, capacity, &*block_tally_));
+    } else {
+      auto attention = std::make_unique<EvaluationAttention>(
+          KvCache(model.config(), model.dtype(), model.device(), capacity), frame_, sums);
+      attention_ = attention.get();
+      sequence_ = std::make_unique<Sequence>(model, std::move(attention));
+    }
     sequence_->advance(ids_, positions_, owner_.options_.piece, {});
+  }
+
+  void set_chooser(KeyChooser* chooser) {
+    if (attention_ != nullptr) {
+      attention_->set_chooser(chooser);
+    }
   }
 
   /// Feeds suffix tokens from index `first` of the suffix on; hidden states of all.
@@ -179,6 +194,33 @@ class Evaluator::Reading {
     return scores;
   }
 
+  /// The suffix, and what it attended; evidence counts from row `first` on.
+  Tensor feed_counted(MethodOutcome& outcome,
+                      std::span<const int64_t> ids,
+                      int64_t first,
+                      const KeyChooser* chooser) {
+    const auto n = static_cast<int64_t>(ids.size());
+    if (block_tally_) {
+      block_tally_->start({n_raw_ + first, n_raw_ + n}, evidence_keys());
+      const Tensor hidden = feed(ids, 0);
+      block_tally_->stop();
+      count(outcome, block_tally_->attended(), block_tally_->n_scanned());
+      outcome.evidence_recall = block_tally_->evidence_recall();
+      return hidden;
+    }
+    PassTally tally;
+    const std::vector<int64_t> evidence = evidence_keys();
+    attention_->set_tally(
+        &tally,
+        {first, n},
+        evidence.empty() ? Tensor() : torch::tensor(evidence, torch::kInt64).to(frame_.device));
+    const Tensor hidden = feed(ids, 0);
+    attention_->set_tally(nullptr, {}, {});
+    count(outcome, to_numbers(tally.attended), chooser != nullptr ? chooser->n_scanned() : 0.0);
+    outcome.evidence_recall = to_numbers(tally.evidence);
+    return hidden;
+  }
+
   /// The suffix in one pass, under teacher forcing; then the greedy answer.
   void score(MethodOutcome& outcome, const KeyChooser* chooser) {
     const bool answers = !prompt_.answer.empty();
@@ -187,10 +229,8 @@ class Evaluator::Reading {
     const int64_t first = answers ? static_cast<int64_t>(prompt_.suffix.size()) - 1 : 0;
     const std::span<const int64_t> targets = std::span(ids).subspan(static_cast<size_t>(first) + 1);
     const auto n_fed = static_cast<int64_t>(ids.size()) - 1;
-    PassTally tally;
-    attention_->set_tally(&tally, {first, n_fed}, evidence_keys());
-    const Tensor hidden = feed(std::span(ids).first(static_cast<size_t>(n_fed)), 0);
-    attention_->set_tally(nullptr, {}, {});
+    const Tensor hidden =
+        feed_counted(outcome, std::span(ids).first(static_cast<size_t>(n_fed)), first, chooser);
     const TokenScores scores = score_tokens(hidden.slice(0, first), targets);
 
     outcome.nll = mean_of(scores.nll);
@@ -201,7 +241,6 @@ class Evaluator::Reading {
     outcome.gain_nll = mean_of(std::span(scores.nll).first(gain));
     outcome.all_correct =
         answers && std::equal(targets.begin(), targets.end(), scores.predictions.begin());
-    count(outcome, tally, chooser);
     if (answers) {
       outcome.answer = generate_from(scores.predictions);
     }
@@ -241,8 +280,8 @@ class Evaluator::Reading {
     return owner_.options_.stop_at_newline ? first_line_of(text) : text;
   }
 
-  /// Indices in the sequence of the evidence's raw tokens; undefined without evidence.
-  Tensor evidence_keys() const {
+  /// Indices in the sequence of the evidence's raw tokens.
+  std::vector<int64_t> evidence_keys() const {
     if (prompt_.evidence.empty() || prefill_.kind == PrefillKind::kNone) {
       return {};
     }
@@ -258,21 +297,21 @@ class Evaluator::Reading {
         keys.push_back(key);
       }
     }
-    return keys.empty() ? Tensor() : torch::tensor(keys, torch::kInt64).to(frame_.device);
+    return keys;
   }
 
-  void count(MethodOutcome& outcome, const PassTally& tally, const KeyChooser* chooser) const {
+  void count(MethodOutcome& outcome, KeyBudget attended, double n_scanned) const {
     const CausalLM& model = owner_.model_.model;
     const ModelConfig& config = model.config();
-    outcome.attended = to_numbers(tally.attended);
-    outcome.evidence_recall = to_numbers(tally.evidence);
+    outcome.attended = std::move(attended);
     const auto vector_bytes = static_cast<double>(config.head_dim * config.n_kv_heads) *
                               static_cast<double>(torch::elementSize(model.dtype()));
     outcome.attended_bytes =
         2 * vector_bytes * std::accumulate(outcome.attended.begin(), outcome.attended.end(), 0.0);
-    outcome.scanned = chooser != nullptr ? chooser->n_scanned() : 0.0;
-    outcome.scanned_bytes =
-        vector_bytes * outcome.scanned * static_cast<double>(config.n_layers - 1);
+    outcome.scanned = n_scanned;
+    // Layer 0 chooses nothing where gists do.
+    const int64_t n_choosing = config.n_layers - (block_tally_ ? 0 : 1);
+    outcome.scanned_bytes = vector_bytes * outcome.scanned * static_cast<double>(n_choosing);
   }
 
   Evaluator& owner_;
@@ -281,7 +320,8 @@ class Evaluator::Reading {
   SuffixFrame frame_;
   std::vector<int64_t> ids_, positions_;      // of the prefix
   int64_t n_raw_ = 0;                         // raw tokens of the prefix
-  EvaluationAttention* attention_ = nullptr;  // owned by the sequence
+  EvaluationAttention* attention_ = nullptr;  // owned by the sequence; null where it is sparse
+  std::optional<BlockTally> block_tally_;     // where it is
   std::unique_ptr<Sequence> sequence_;
 };
 
@@ -291,7 +331,8 @@ Evaluator::Evaluator(EvalModel model, std::vector<EvalMethod> methods, EvalOptio
 /// Those that set budgets come first.
 std::vector<Evaluator::Prefill> Evaluator::plan() const {
   std::vector<Prefill> prefills;
-  for (const PrefillKind kind : {PrefillKind::kGist, PrefillKind::kFull, PrefillKind::kNone}) {
+  for (const PrefillKind kind :
+       {PrefillKind::kGist, PrefillKind::kFull, PrefillKind::kSparse, PrefillKind::kNone}) {
     for (size_t i = 0; i < methods_.size(); ++i) {
       const EvalMethod& method = methods_[i];
       if (method.prefill != kind) {
@@ -299,11 +340,11 @@ std::vector<Evaluator::Prefill> Evaluator::plan() const {
       }
       const ChunkSizes chunk = kind == PrefillKind::kGist ? method.chunk : ChunkSizes{};
       const auto same = [&](const Prefill& other) {
-        return other.kind == kind && other.chunk == chunk;
+        return other.kind == kind && other.chunk == chunk && other.blocks == method.blocks;
       };
       auto found = std::find_if(prefills.begin(), prefills.end(), same);
       if (found == prefills.end()) {
-        found = prefills.insert(prefills.end(), Prefill{kind, chunk, {}});
+        found = prefills.insert(prefills.end(), Prefill{kind, chunk, method.blocks, {}});
       }
       found->methods.push_back(i);
     }

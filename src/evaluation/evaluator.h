@@ -1,11 +1,14 @@
 // Every method on one prompt, the prefix read once for each kind of prefill.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/block_observer.h"
 #include "evaluation/eval_method.h"
 #include "evaluation/eval_prompt.h"
 #include "evaluation/evaluation_attention.h"
@@ -21,6 +24,11 @@ struct EvalModel {
   GistSettings settings;  // token_ids: any that mark chunks where there are no gists
   const WordBoundaries* boundaries = nullptr;  // null: plain chunks
   bool has_gists = false;
+  /// Block-sparse attention over an empty cache for `capacity` tokens, which tells the observer
+  /// what it reads. May be empty where no method is block-sparse.
+  std::function<std::unique_ptr<SequenceAttention>(
+      const BlockOptions& options, int64_t capacity, BlockObserver* observer)>
+      make_sparse = {};
 };
 
 struct EvalOptions {
@@ -69,7 +77,8 @@ class Evaluator {
   /// Methods that share a prefill.
   struct Prefill {
     PrefillKind kind;
-    ChunkSizes chunk;  // of kGist
+    ChunkSizes chunk;     // of kGist
+    BlockOptions blocks;  // of kSparse
     std::vector<size_t> methods;
   };
   class Reading;

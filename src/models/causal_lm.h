@@ -4,11 +4,22 @@
 #include <torch/torch.h>
 
 #include <functional>
+#include <memory>
+#include <vector>
 
 #include "attention/attention.h"
 #include "checkpoint/model_config.h"
+#include "nn/low_rank.h"
 
 namespace ssa {
+
+/// Rows of the vocabulary behind the model's own, for an adapter's gists: n_rows x hidden_size
+/// each, on the model's device. `output` is `embedding` where the model's embedding is its output
+/// layer.
+struct GistRows {
+  Tensor embedding;  // undefined: none
+  Tensor output;
+};
 
 /// A decoder that predicts the next token. It knows tokens, positions and projections; which keys a
 /// query attends, and where they are kept, is the AttentionContext's affair. Tokens of several
@@ -36,9 +47,27 @@ class CausalLM : public torch::nn::Module {
   virtual const Tensor& output_weight() const {
     TORCH_CHECK(false, "this model cannot be trained");
   }
+  /// Rows behind output_weight()'s: those of an adapter's gists. Undefined if there are none.
+  virtual Tensor output_tail() const { return {}; }
   /// From now on layers run through `wrapper`; empty: as they are.
   virtual void wrap_layers(LayerWrapper) { TORCH_CHECK(false, "this model cannot be trained"); }
 
+  // For adapters (models/adapter.h).
+  /// Where low-rank updates may be attached, in the order of the forward pass.
+  virtual std::vector<LowRankSite> low_rank_sites() {
+    TORCH_CHECK(false, "this model takes no adapter");
+  }
+  /// Means of the first `n_rows` rows of the vocabulary, as rows of `n_gists` gists, in float32 or
+  /// wider.
+  virtual GistRows mean_rows(int64_t /*n_rows*/, int64_t /*n_gists*/) const {
+    TORCH_CHECK(false, "this model takes no adapter");
+  }
+  /// From now on the vocabulary ends with `rows`, as long as the switch is on.
+  virtual void attach_gist_rows(GistRows /*rows*/, std::shared_ptr<const LowRankSwitch> /*on*/) {
+    TORCH_CHECK(false, "this model takes no adapter");
+  }
+
+  /// With an adapter's gists, while they are switched on, in vocab_size.
   virtual const ModelConfig& config() const = 0;
   /// Of hidden states and logits.
   virtual torch::ScalarType dtype() const = 0;

@@ -46,11 +46,16 @@ Tensor SelfAttentionImpl::forward(const Tensor& x,
                           .k = apply_rotary(k, rotary),
                           .v = heads(projected[2]),
                           .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))};
-  const Tensor out =
-      g_proj_ ? attention.attend_gated(
-                    layer, in, g_proj_->forward(x).unflatten(-1, {-1, 3}).sigmoid())
-              : attention.attend(layer, in);
+  const Tensor out = g_proj_ ? attention.attend_gated(
+                                   layer, in, g_proj_->forward(x).unflatten(-1, {-1, 3}).sigmoid())
+                             : attention.attend(layer, in);
   return o_proj_->forward(out.flatten(1));
+}
+
+void SelfAttentionImpl::add_low_rank_sites(const std::string& name,
+                                           std::vector<LowRankSite>& sites) {
+  sites.push_back(qkv_.site({name + ".q_proj", name + ".k_proj", name + ".v_proj"}));
+  sites.push_back(o_proj_->site(name + ".o_proj"));
 }
 
 SwiGluImpl::SwiGluImpl(ParameterSource& source,
@@ -72,6 +77,11 @@ Tensor SwiGluImpl::forward(const Tensor& x) {
   return down_proj_->forward(silu_times(gate_up[0], gate_up[1]));
 }
 
+void SwiGluImpl::add_low_rank_sites(const std::string& name, std::vector<LowRankSite>& sites) {
+  sites.push_back(gate_up_.site({name + ".gate_proj", name + ".up_proj"}));
+  sites.push_back(down_proj_->site(name + ".down_proj"));
+}
+
 DecoderLayerImpl::DecoderLayerImpl(ParameterSource& source,
                                    const std::string& name,
                                    const ModelConfig& config,
@@ -91,9 +101,15 @@ Tensor DecoderLayerImpl::forward(const Tensor& x,
                                  const RotaryTable& rotary,
                                  int64_t layer,
                                  AttentionContext& attention) {
-  const Tensor attended =
-      add_rows(x, self_attn_->forward(input_layernorm_->forward(x), rotary, layer, attention));
-  return add_rows(attended, mlp_->forward(post_attention_layernorm_->forward(attended)));
+  const auto [attended, normed] = post_attention_layernorm_->forward_sum(
+      x, self_attn_->forward(input_layernorm_->forward(x), rotary, layer, attention));
+  return add_rows(attended, mlp_->forward(normed));
+}
+
+void DecoderLayerImpl::add_low_rank_sites(const std::string& name,
+                                          std::vector<LowRankSite>& sites) {
+  self_attn_->add_low_rank_sites(name + ".self_attn", sites);
+  mlp_->add_low_rank_sites(name + ".mlp", sites);
 }
 
 Decoder::Decoder(ParameterSource& source,
@@ -124,7 +140,7 @@ Decoder::Decoder(ParameterSource& source,
 
 Tensor Decoder::forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) {
   const RotaryTable table = rotary_.table(positions, dtype());
-  Tensor x = embed_tokens_->rows(ids).to(dtype_);
+  Tensor x = embed(ids);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto layer = static_cast<int64_t>(i);
     // Refers to nothing of this call: it may run again in the backward pass.
@@ -136,14 +152,63 @@ Tensor Decoder::forward(const Tensor& ids, const Tensor& positions, AttentionCon
   return norm_->forward(x);
 }
 
+/// Rows of the model's own table; in the places of gists those of the adapter, by a product that
+/// gathers their gradient too.
+Tensor Decoder::embed(const Tensor& ids) const {
+  if (!has_gist_rows()) {
+    return embed_tokens_->rows(ids).to(dtype_);
+  }
+  const int64_t n_own = config_.vocab_size;
+  const Tensor gists = torch::arange(n_own, extended_.vocab_size, ids.options());
+  const Tensor is_gist = ids.unsqueeze(1) == gists;  // [n_tokens, n_gists]
+  const Tensor own = embed_tokens_->rows(ids.clamp_max(n_own - 1)).to(dtype_);
+  return torch::addmm(own.masked_fill((ids >= n_own).unsqueeze(1), 0),
+                      is_gist.to(dtype_),
+                      gist_rows_.embedding.to(dtype_));
+}
+
 Tensor Decoder::logits(const Tensor& hidden) {
-  return (lm_head_ ? lm_head_ : embed_tokens_)->forward(hidden);
+  const Tensor own = (lm_head_ ? lm_head_ : embed_tokens_)->forward(hidden);
+  return has_gist_rows()
+             ? torch::cat({own, torch::linear(hidden, gist_rows_.output.to(hidden.scalar_type()))},
+                          -1)
+             : own;
 }
 
 const Tensor& Decoder::output_weight() const {
   const Linear& linear = lm_head_ ? lm_head_ : embed_tokens_;
   TORCH_CHECK(!linear->packed, "the output layer is held in 8 bits");
   return linear->weight;
+}
+
+std::vector<LowRankSite> Decoder::low_rank_sites() {
+  std::vector<LowRankSite> sites;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    layers_[i]->add_low_rank_sites("model.layers." + std::to_string(i), sites);
+  }
+  return sites;
+}
+
+GistRows Decoder::mean_rows(int64_t n_rows, int64_t n_gists) const {
+  const torch::NoGradGuard no_grad;
+  const auto mean = [&](const Linear& table) {
+    const Tensor rows =
+        table->rows(torch::arange(n_rows, torch::dtype(torch::kInt64).device(device())));
+    return rows.to(torch::kFloat64)
+        .mean(0, /*keepdim=*/true)
+        .to(torch::promote_types(dtype_, torch::kFloat32))
+        .expand({n_gists, -1})
+        .contiguous();
+  };
+  const Tensor embedding = mean(embed_tokens_);
+  return {embedding, lm_head_ ? mean(lm_head_) : embedding};
+}
+
+void Decoder::attach_gist_rows(GistRows rows, std::shared_ptr<const LowRankSwitch> on) {
+  gist_rows_ = std::move(rows);
+  gists_are_on_ = std::move(on);
+  extended_ = config_;
+  extended_.vocab_size += gist_rows_.embedding.size(0);
 }
 
 }  // namespace ssa

@@ -33,6 +33,7 @@ class SelfAttentionImpl : public torch::nn::Module {
                  const RotaryTable& rotary,
                  int64_t layer,
                  AttentionContext& attention);
+  void add_low_rank_sites(const std::string& name, std::vector<LowRankSite>& sites);
 
  private:
   int64_t head_dim_;
@@ -50,6 +51,7 @@ class SwiGluImpl : public torch::nn::Module {
              const ModelConfig& config,
              bool bias);
   Tensor forward(const Tensor& x);
+  void add_low_rank_sites(const std::string& name, std::vector<LowRankSite>& sites);
 
  private:
   Linear gate_proj_{nullptr}, up_proj_{nullptr}, down_proj_{nullptr};
@@ -68,6 +70,7 @@ class DecoderLayerImpl : public torch::nn::Module {
                  const RotaryTable& rotary,
                  int64_t layer,
                  AttentionContext& attention);
+  void add_low_rank_sites(const std::string& name, std::vector<LowRankSite>& sites);
 
  private:
   RmsNorm input_layernorm_{nullptr}, post_attention_layernorm_{nullptr};
@@ -88,13 +91,20 @@ class Decoder : public CausalLM {
 
   Tensor forward(const Tensor& ids, const Tensor& positions, AttentionContext& attention) override;
   Tensor logits(const Tensor& hidden) override;
-  const ModelConfig& config() const override { return config_; }
+  const ModelConfig& config() const override { return has_gist_rows() ? extended_ : config_; }
   torch::ScalarType dtype() const override { return dtype_; }
   torch::Device device() const override { return norm_->weight.device(); }
   const Tensor& output_weight() const override;
+  Tensor output_tail() const override { return has_gist_rows() ? gist_rows_.output : Tensor(); }
   void wrap_layers(LayerWrapper wrapper) override { wrapper_ = std::move(wrapper); }
+  std::vector<LowRankSite> low_rank_sites() override;
+  GistRows mean_rows(int64_t n_rows, int64_t n_gists) const override;
+  void attach_gist_rows(GistRows rows, std::shared_ptr<const LowRankSwitch> on) override;
 
  private:
+  bool has_gist_rows() const { return gist_rows_.embedding.defined() && gists_are_on_->on; }
+  Tensor embed(const Tensor& ids) const;
+
   ModelConfig config_;
   torch::ScalarType dtype_;
   LayerWrapper wrapper_;  // may be empty
@@ -103,6 +113,11 @@ class Decoder : public CausalLM {
   std::vector<DecoderLayer> layers_;
   Linear lm_head_{nullptr};  // null where the embedding serves (tie_word_embeddings)
   RotaryEmbedding rotary_;
+
+  // An adapter's.
+  GistRows gist_rows_;
+  std::shared_ptr<const LowRankSwitch> gists_are_on_;
+  ModelConfig extended_;  // config_ with these rows
 };
 
 }  // namespace ssa

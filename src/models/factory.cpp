@@ -219,7 +219,7 @@ std::shared_ptr<CausalLM> load_model(const Checkpoint& checkpoint, const LoadOpt
   check_memory(checkpoint.config(), options);
   const torch::NoGradGuard no_grad;
   CheckpointSource source(checkpoint, options);
-  const ModelConfig& config = checkpoint.config();
+  const ModelConfig& config = options.config ? *options.config : checkpoint.config();
   return std::make_shared<Decoder>(source, config, traits_of(config), options.dtype);
 }
 

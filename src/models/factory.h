@@ -19,6 +19,8 @@ struct LoadOptions {
   std::optional<torch::ScalarType> held_dtype = {};
   WeightKind weights = WeightKind::kAsDtype;  // kInt8: on the CPU, in f32 or bf16
   torch::Device device = torch::kCPU;
+  /// In the place of the checkpoint's: the same shapes, other rotary embedding.
+  std::optional<ModelConfig> config = {};
   ProgressFn progress = {};  // in bytes of parameters
 };
 

@@ -11,6 +11,10 @@ Tensor matched(const Tensor& x, const Tensor& parameter) {
   return parameter.defined() ? parameter.to(x.scalar_type()) : parameter;
 }
 
+bool applies(const std::shared_ptr<LowRank>& update) {
+  return update != nullptr && update->is_on();
+}
+
 }  // namespace
 
 LinearImpl::LinearImpl(
@@ -25,12 +29,27 @@ LinearImpl::LinearImpl(
 }
 
 Tensor LinearImpl::forward(const Tensor& x) const {
-  return packed ? packed_linear(x, {&*packed, 1}, bias)
-                : torch::linear(x, matched(x, weight), matched(x, bias));
+  if (packed) {
+    const Tensor y = packed_linear(x, {&*packed, 1}, bias);
+    if (applies(low_rank_)) {
+      low_rank_->add_to(y, x);
+    }
+    return y;
+  }
+  const Tensor narrow = matched(x, weight), narrow_bias = matched(x, bias);
+  return applies(low_rank_) ? low_rank_->linear(x, narrow, narrow_bias)
+                            : torch::linear(x, narrow, narrow_bias);
 }
 
 Tensor LinearImpl::rows(const Tensor& ids) const {
   return packed ? packed->rows(ids) : torch::embedding(weight, ids);
+}
+
+LowRankSite LinearImpl::site(const std::string& name) {
+  return {{name},
+          {packed ? packed->n_rows() : weight.size(0)},
+          packed ? packed->n_columns() : weight.size(1),
+          &low_rank_};
 }
 
 FusedLinear::FusedLinear(std::vector<Linear> parts) : parts_(std::move(parts)) {
@@ -65,17 +84,38 @@ FusedLinear::FusedLinear(std::vector<Linear> parts) : parts_(std::move(parts)) {
 }
 
 std::vector<Tensor> FusedLinear::forward(const Tensor& x) const {
-  if (!packed_.empty()) {
-    return packed_linear(x, packed_, bias_).split_with_sizes(sizes_, -1);
+  const bool wants_gradients =
+      torch::GradMode::is_enabled() && packed_.empty() && parts_.front()->weight.requires_grad();
+  if (!wants_gradients) {
+    return product(x).split_with_sizes(sizes_, -1);
   }
-  if (!torch::GradMode::is_enabled()) {
-    return torch::linear(x, matched(x, weight_), matched(x, bias_)).split_with_sizes(sizes_, -1);
-  }
+  TORCH_CHECK(!applies(low_rank_), "a layer with a low-rank update has no gradient of its weight");
   std::vector<Tensor> outputs;
   for (const Linear& part : parts_) {
     outputs.push_back(part->forward(x));
   }
   return outputs;
+}
+
+/// All parts' outputs side by side: [n_tokens, sum of n_out].
+Tensor FusedLinear::product(const Tensor& x) const {
+  if (!packed_.empty()) {
+    const Tensor y = packed_linear(x, packed_, bias_);
+    if (applies(low_rank_)) {
+      low_rank_->add_to(y, x);
+    }
+    return y;
+  }
+  const Tensor weight = matched(x, weight_), bias = matched(x, bias_);
+  return applies(low_rank_) ? low_rank_->linear(x, weight, bias) : torch::linear(x, weight, bias);
+}
+
+LowRankSite FusedLinear::site(std::vector<std::string> names) {
+  const LinearImpl& first = *parts_.front();
+  return {std::move(names),
+          sizes_,
+          first.packed ? first.packed->n_columns() : first.weight.size(1),
+          &low_rank_};
 }
 
 RmsNormImpl::RmsNormImpl(ParameterSource& source, const std::string& name, int64_t size, double eps)
@@ -84,7 +124,11 @@ RmsNormImpl::RmsNormImpl(ParameterSource& source, const std::string& name, int64
 }
 
 Tensor RmsNormImpl::forward(const Tensor& x) const {
-  return rms_norm(x, matched(x, weight), eps_);
+  return rms_norm(x, weight, eps_);
+}
+
+std::pair<Tensor, Tensor> RmsNormImpl::forward_sum(const Tensor& x, const Tensor& y) const {
+  return add_rms_norm(x, y, weight, eps_);
 }
 
 }  // namespace ssa

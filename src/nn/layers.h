@@ -5,8 +5,10 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "nn/low_rank.h"
 #include "nn/packed_matrix.h"
 
 namespace ssa {
@@ -36,14 +38,20 @@ class LinearImpl : public torch::nn::Module {
   Tensor forward(const Tensor& x) const;
   /// Rows of the weight, which is how an embedding reads it: [n_ids, n_in].
   Tensor rows(const Tensor& ids) const;
+  /// Where a low-rank update may be attached; `name` is the layer's.
+  LowRankSite site(const std::string& name);
 
   Tensor weight;                       // undefined where packed
   Tensor bias;                         // may be undefined
   std::optional<PackedMatrix> packed;  // in the place of weight
+
+ private:
+  std::shared_ptr<LowRank> low_rank_;  // null: none
 };
 TORCH_MODULE(Linear);
 
-/// Several linear layers over one input, computed as one product where no gradient is asked for.
+/// Several linear layers over one input, computed as one product where their weights ask for no
+/// gradient.
 /// Takes over their parameters' storage: they become views of one tensor, so nothing is held twice.
 class FusedLinear {
  public:
@@ -51,13 +59,18 @@ class FusedLinear {
   explicit FusedLinear(std::vector<Linear> parts);
   /// The parts' outputs, in order.
   std::vector<Tensor> forward(const Tensor& x) const;
+  /// Where low-rank updates may be attached; `names` are the parts'.
+  LowRankSite site(std::vector<std::string> names);
 
  private:
+  Tensor product(const Tensor& x) const;
+
   std::vector<Linear> parts_;
   std::vector<int64_t> sizes_;
-  Tensor weight_;                     // [sum of n_out, n_in]; undefined where packed
-  Tensor bias_;                       // may be undefined
-  std::vector<PackedMatrix> packed_;  // of all parts, or none
+  Tensor weight_;                      // [sum of n_out, n_in]; undefined where packed
+  Tensor bias_;                        // may be undefined
+  std::vector<PackedMatrix> packed_;   // of all parts, or none
+  std::shared_ptr<LowRank> low_rank_;  // null: none
 };
 
 /// x / rms(x) * weight over the last dimension; the mean square is taken in float32 or better
@@ -66,6 +79,8 @@ class RmsNormImpl : public torch::nn::Module {
  public:
   RmsNormImpl(ParameterSource& source, const std::string& name, int64_t size, double eps);
   Tensor forward(const Tensor& x) const;
+  /// {x + y, its norm}.
+  std::pair<Tensor, Tensor> forward_sum(const Tensor& x, const Tensor& y) const;
 
   Tensor weight;  // [size]
 

@@ -19,10 +19,12 @@ Tensor scale_llama3(const Tensor& frequencies, const RopeConfig& config) {
   const auto original = static_cast<double>(config.original_max_position_embeddings);
   const double low_wavelength = original / config.low_freq_factor;
   const double high_wavelength = original / config.high_freq_factor;
-  const Tensor wavelength = 2 * std::numbers::pi / frequencies;
+  // A number over a tensor is the number times the tensor's reciprocal to Python, which rounds
+  // twice: checkpoints were trained with frequencies made so.
+  const Tensor wavelength = frequencies.reciprocal() * (2 * std::numbers::pi);
   const Tensor scaled =
       torch::where(wavelength > low_wavelength, frequencies / config.factor, frequencies);
-  const Tensor smooth = (original / wavelength - config.low_freq_factor) /
+  const Tensor smooth = (wavelength.reciprocal() * original - config.low_freq_factor) /
                         (config.high_freq_factor - config.low_freq_factor);
   const Tensor blended = (1 - smooth) * scaled / config.factor + smooth * scaled;
   const Tensor between =

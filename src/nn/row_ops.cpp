@@ -36,7 +36,11 @@ void for_each_row(const Tensor& x, const Tensor& out, const Fn& fn) {
 
 }  // namespace
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+Tensor rms_norm(const Tensor& x, const Tensor& any_weight, double eps) {
+  if (serves_norm(x)) {
+    return cuda_rms_norm(x, any_weight, eps);
+  }
+  const Tensor weight = any_weight.to(x.scalar_type());
   if (takes_own_loops(x) && weight.scalar_type() == x.scalar_type() && weight.is_contiguous()) {
     const Tensor out = torch::empty(x.sizes(), x.options());
     with_number_type(x.scalar_type(), [&]<class T>(T*) {
@@ -54,6 +58,17 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   const Tensor wide = half ? x.to(torch::kFloat32) : x;
   const Tensor scale = torch::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
   return weight * (wide * scale).to(x.scalar_type());
+}
+
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x,
+                                       const Tensor& y,
+                                       const Tensor& weight,
+                                       double eps) {
+  if (serves_norm(x) && serves_norm(y)) {
+    return cuda_add_rms_norm(x, y, weight, eps);
+  }
+  const Tensor sum = add_rows(x, y);
+  return {sum, rms_norm(sum, weight, eps)};
 }
 
 Tensor silu_times(const Tensor& gate, const Tensor& up) {

@@ -8,13 +8,21 @@
 
 #include <torch/torch.h>
 
+#include <utility>
+
 namespace ssa {
 
 using torch::Tensor;
 
 /// x / rms(x) * weight over the last dimension, of two or three; the mean square is taken in
-/// float32 or better.
+/// float32 or better. weight may be wider than x, and is then rounded to it.
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
+
+/// {x + y, its rms_norm()}: where a layer adds to the residual stream and reads it again.
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x,
+                                       const Tensor& y,
+                                       const Tensor& weight,
+                                       double eps);
 
 /// silu(gate) * up, both [n_tokens, n].
 Tensor silu_times(const Tensor& gate, const Tensor& up);

@@ -15,6 +15,8 @@ struct BlockOptions {
   int64_t block_size = 16;  // tokens; > 0
   int64_t n_blocks = 16;    // attended a query and key/value head, its own among them; > 0
   BlockRule rule = BlockRule::kExact;
+
+  bool operator==(const BlockOptions&) const = default;
 };
 
 /// Throws Error naming the value: sizes and counts below 1, or more blocks than the published rule

@@ -11,8 +11,11 @@ bool same_layout(const GistLayout& a, const GistLayout& b) {
          std::equal(a.levels().begin(), a.levels().end(), b.levels().begin());
 }
 
-/// Orders layouts so that equal ones are neighbours.
+/// Orders layouts so that equal ones are neighbours, those of fewest levels first.
 bool before(const GistLayout& a, const GistLayout& b) {
+  if (a.n_levels() != b.n_levels()) {
+    return a.n_levels() < b.n_levels();
+  }
   return a.n_tokens() != b.n_tokens()
              ? a.n_tokens() < b.n_tokens()
              : std::lexicographical_compare(
@@ -62,6 +65,18 @@ Tensor to_tensor(const std::vector<int64_t>& values) {
   return torch::tensor(values, torch::kInt64);
 }
 
+/// Once all groups are there.
+void set_offsets(Batch& batch) {
+  std::vector<int32_t> offsets{0};
+  for (const SequenceGroup& group : batch.groups) {
+    batch.longest = std::max(batch.longest, group.layout.n_tokens());
+    for (int64_t i = 0; i < group.n_sequences; ++i) {
+      offsets.push_back(offsets.back() + static_cast<int32_t>(group.layout.n_tokens()));
+    }
+  }
+  batch.offsets = torch::tensor(offsets, torch::kInt32).to(batch.ids.device());
+}
+
 }  // namespace
 
 Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options) {
@@ -96,13 +111,26 @@ Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options)
   batch.target_ids = to_tensor(builder.target_ids);
   batch.raw_rows = to_tensor(builder.raw_rows);
   batch.in_suffix = torch::tensor(builder.in_suffix, torch::kUInt8).to(torch::kBool);
-  if (batch.groups.size() > 1) {
-    std::vector<LaidSequences> laid;
-    for (const SequenceGroup& group : batch.groups) {
+  std::vector<LaidSequences> laid;
+  for (const SequenceGroup& group : batch.groups) {
+    if (group.layout.n_levels() == 1) {
       laid.push_back({&group.layout, group.n_sequences});
     }
-    batch.together = plan_gist_mask_batch(laid, options.rule);
   }
+  if (!laid.empty()) {
+    batch.together = plan_gist_mask_batch(laid, options.rule);
+    batch.n_together = batch.together ? laid.size() : 0;
+  }
+  if (options.route_queries > 0) {
+    std::vector<RoutedSequence> routed;
+    for (const SequenceGroup& group : batch.groups) {
+      for (int64_t i = 0; i < group.n_sequences; ++i) {
+        routed.push_back({&group.layout, group.first_row + i * group.layout.n_tokens()});
+      }
+    }
+    batch.routes = plan_routes(routed, options.rule, options.route_queries);
+  }
+  set_offsets(batch);
   batch.n_sequences = static_cast<int64_t>(sequences.size());
   batch.n_raw = builder.n_raw;
   return batch;
@@ -136,8 +164,10 @@ Batch raw_only(const Batch& batch) {
   raw.target_ids = batch.target_ids;
   raw.raw_rows = batch.raw_rows;
   raw.in_suffix = batch.in_suffix;
+  set_offsets(raw);
   raw.n_sequences = batch.n_sequences;
   raw.n_raw = batch.n_raw;
+  raw.row_number = batch.row_number;
   return raw;
 }
 
@@ -148,9 +178,11 @@ Batch to_device(const Batch& batch, torch::Device device) {
                          &moved.target_rows,
                          &moved.target_ids,
                          &moved.raw_rows,
-                         &moved.in_suffix}) {
+                         &moved.in_suffix,
+                         &moved.offsets}) {
     *tensor = tensor->to(device);
   }
+  moved.routes = moved.routes.to(device);
   if (moved.together) {
     moved.together = to_device(*moved.together, device);
   }

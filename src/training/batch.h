@@ -9,6 +9,7 @@
 #include "attention/gist_mask_batch.h"
 #include "attention/gist_mask_plan.h"
 #include "data/training_row.h"
+#include "training/route_loss.h"
 
 namespace ssa {
 
@@ -36,11 +37,17 @@ struct Batch {
   Tensor raw_rows;
   /// [n_targets] bool: targets behind the prefix.
   Tensor in_suffix;
+  Tensor offsets;       // [n_sequences + 1] int32: first row of each sequence, and n_rows
+  int64_t longest = 0;  // rows of a sequence
   std::vector<SequenceGroup> groups;
-  /// All groups in one, for devices where that is faster; null where they do not go together.
+  /// The first n_together groups in one, for devices where that is faster: those of one level of
+  /// gists. Null: none.
   GistMaskBatchPtr together;
+  size_t n_together = 0;
+  RoutePlan routes;  // empty unless asked for
   int64_t n_sequences = 0;
   int64_t n_raw = 0;
+  uint64_t row_number = 0;  // of the first row in the data: what a micro-batch's draws go by
 
   int64_t n_rows() const { return ids.size(0); }
   int64_t n_targets() const { return target_rows.size(0); }
@@ -49,6 +56,7 @@ struct Batch {
 struct BatchOptions {
   MaskRule rule = {};
   bool splits_suffix = false;  // plans of prefixes are wanted, for selective unfolding
+  int64_t route_queries = 0;   // of a sequence, for routing distillation; 0: none
 };
 
 /// On the CPU. Sequences are sorted so that equal layouts stand together; which sequences there

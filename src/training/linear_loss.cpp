@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <optional>
 
 #include "base/cuda_kernels.h"
 #include "training/cuda/cross_entropy.h"
@@ -23,13 +24,47 @@ torch::ScalarType wide_type(const Tensor& x) {
   return torch::promote_types(x.scalar_type(), torch::kFloat32);
 }
 
-Tensor log_softmax_of(const Tensor& hidden, const Tensor& weight) {
-  return torch::linear(hidden, weight).log_softmax(-1, wide_type(hidden));
+/// In the dtype of hidden states, without gradients.
+OutputRows narrowed(const OutputRows& output, torch::ScalarType dtype) {
+  return {output.weight.detach().to(dtype),
+          output.tail.defined() ? output.tail.detach().to(dtype) : Tensor()};
+}
+
+/// Rows of zeros up to a multiple of what the GPU's matrix units take at once: a vocabulary of
+/// 49,155 costs three times one of 49,152 otherwise.
+Tensor with_rows_in_units(const Tensor& weight) {
+  constexpr int64_t kUnit = 64;
+  const int64_t n = weight.size(0), missing = (n + kUnit - 1) / kUnit * kUnit - n;
+  return missing == 0 ? weight : torch::constant_pad_nd(weight, {0, 0, 0, missing});
+}
+
+/// hidden . output^T into the first columns of `logits`.
+void write_logits(const Tensor& logits, const Tensor& hidden, const OutputRows& output) {
+  const int64_t n_own = output.weight.size(0);
+  Tensor own = logits.slice(1, 0, n_own);
+  torch::mm_out(own, hidden, output.weight.t());
+  if (output.tail.defined()) {
+    Tensor behind = logits.slice(1, n_own, output.n_rows());
+    torch::mm_out(behind, hidden, output.tail.t());
+  }
+}
+
+Tensor log_softmax_of(const Tensor& hidden, const OutputRows& output) {
+  if (!output.tail.defined()) {
+    return torch::linear(hidden, output.weight).log_softmax(-1, wide_type(hidden));
+  }
+  constexpr int64_t kUnit = 8;  // rows of logits start where matrix units want them
+  const int64_t n = output.n_rows();
+  const Tensor logits =
+      torch::empty({hidden.size(0), (n + kUnit - 1) / kUnit * kUnit}, hidden.options())
+          .slice(1, 0, n);
+  write_logits(logits, hidden, output);
+  return logits.log_softmax(-1, wide_type(hidden));
 }
 
 /// What a few rows' logits give: adds to the loss, and returns the gradient of the logits.
 using RowsLoss = std::function<Tensor(
-    const Tensor& rows, const Tensor& weight, int64_t first, const Tensor& loss)>;
+    const Tensor& rows, const OutputRows& output, int64_t first, const Tensor& loss)>;
 
 #ifdef SSA_HAVE_CUDA_KERNELS
 
@@ -37,20 +72,19 @@ bool serves_cross_entropy(const Tensor& rows) {
   return uses_cuda_kernels() && rows.is_cuda() && rows.scalar_type() == torch::kBFloat16;
 }
 
-/// Logits become their gradients in place. The kernel wants columns in eights: others are made up,
-/// with no weight.
+/// Logits become their gradients in place. Columns behind the first n_columns, which fill up to
+/// what kernels want, have no weight: their gradients are 0.
 Tensor cuda_cross_entropy(const Tensor& rows,
-                          const Tensor& weight,
+                          const OutputRows& output,
+                          int64_t n_columns,
                           const Tensor& targets,
                           const Tensor& loss) {
   constexpr int64_t kUnit = 8;
-  const int64_t n = weight.size(0), padded = (n + kUnit - 1) / kUnit * kUnit;
+  const int64_t n = output.n_rows(), padded = (n + kUnit - 1) / kUnit * kUnit;
   Tensor logits = torch::empty({rows.size(0), padded}, rows.options());
-  if (padded == n) {
-    torch::mm_out(logits, rows, weight.t());
-  } else {
-    logits.slice(1, 0, n).copy_(torch::mm(rows, weight.t()));
-    logits.slice(1, n).fill_(-std::numeric_limits<float>::infinity());
+  write_logits(logits, rows, output);
+  if (padded > n_columns) {
+    logits.slice(1, n_columns).fill_(-std::numeric_limits<float>::infinity());
   }
   const Tensor losses = torch::empty({rows.size(0)}, rows.options().dtype(torch::kFloat32)),
                ids = targets.contiguous();
@@ -70,61 +104,112 @@ Tensor cuda_cross_entropy(const Tensor& rows,
 bool serves_cross_entropy(const Tensor&) {
   return false;
 }
-Tensor cuda_cross_entropy(const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+Tensor cuda_cross_entropy(const Tensor&, const OutputRows&, int64_t, const Tensor&, const Tensor&) {
   TORCH_INTERNAL_ASSERT(false, "built without CUDA kernels");
 }
 
 #endif
 
-/// Loss, and gradients for a gradient of 1, over blocks of rows.
+/// The gradient of a matrix, gathered over blocks of rows; undefined where none is wanted.
+class GatheredGradient {
+ public:
+  /// `used`: the matrix as it is multiplied with, which may have rows behind the matrix's own.
+  GatheredGradient(const Tensor& matrix, const Tensor& used, bool wanted) {
+    if (wanted && matrix.defined() && matrix.requires_grad()) {
+      n_rows_ = matrix.size(0);
+      sum_ = torch::zeros(used.sizes(), matrix.options().dtype(wide_type(matrix)));
+      type_ = matrix.scalar_type();
+    }
+  }
+  void add(const Tensor& d_logits, const Tensor& rows) {
+    if (sum_.defined()) {
+      sum_.add_(torch::mm(d_logits.t(), rows));
+    }
+  }
+  Tensor get() const { return sum_.defined() ? sum_.slice(0, 0, n_rows_).to(type_) : sum_; }
+
+ private:
+  Tensor sum_;
+  int64_t n_rows_ = 0;
+  torch::ScalarType type_ = torch::kFloat32;
+};
+
+/// Loss, and gradients for a gradient of 1, over blocks of rows. `fills_up`: rows_loss knows of
+/// columns that only fill up.
 class LossFunction : public torch::autograd::Function<LossFunction> {
  public:
   static Tensor forward(AutogradContext* context,
                         const Tensor& hidden,
                         const Tensor& weight,
+                        const std::optional<Tensor>& behind,  // no graph takes undefined tensors
                         const RowsLoss& rows_loss,
+                        bool fills_up,
                         bool wants_gradients) {
+    const Tensor tail = behind.value_or(Tensor());
+    OutputRows narrow = narrowed({weight, tail}, hidden.scalar_type());
+    if (fills_up && !tail.defined()) {
+      narrow.weight = with_rows_in_units(narrow.weight);
+    }
+    GatheredGradient d_weight(weight, narrow.weight, wants_gradients),
+        d_tail(tail, narrow.tail, wants_gradients);
     const torch::NoGradGuard no_grad;
-    const Tensor narrow = weight.to(hidden.scalar_type());
     const Tensor loss = torch::zeros({}, hidden.options().dtype(wide_type(hidden)));
     const Tensor d_hidden = wants_gradients ? torch::empty_like(hidden) : Tensor();
-    const Tensor d_weight =
-        wants_gradients ? torch::zeros(weight.sizes(), weight.options().dtype(wide_type(weight)))
-                        : Tensor();
-    const int64_t block = std::max<int64_t>(1, logits_at_a_time(hidden) / weight.size(0));
+    const int64_t n_own = narrow.weight.size(0);
+    const int64_t block = std::max<int64_t>(1, logits_at_a_time(hidden) / n_own);
     for (int64_t first = 0; first < hidden.size(0); first += block) {
       const Tensor rows = hidden.slice(0, first, first + block);
       const Tensor d_logits = rows_loss(rows, narrow, first, loss).to(hidden.scalar_type());
       if (wants_gradients) {
+        const Tensor d_own = d_logits.slice(1, 0, n_own), d_behind = d_logits.slice(1, n_own);
         Tensor d_rows = d_hidden.slice(0, first, first + block);
-        torch::mm_out(d_rows, d_logits, narrow);
-        d_weight.add_(torch::mm(d_logits.t(), rows));
+        torch::mm_out(d_rows, d_own, narrow.weight);
+        d_weight.add(d_own, rows);
+        if (tail.defined()) {
+          d_rows.addmm_(d_behind, narrow.tail);
+          d_tail.add(d_behind, rows);
+        }
       }
     }
     if (wants_gradients) {
-      context->save_for_backward({d_hidden, d_weight.to(weight.scalar_type())});
+      context->save_for_backward({d_hidden, d_weight.get(), d_tail.get()});
     }
     return loss;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const Tensor& scale = gradients[0];
-    return {saved[0] * scale.to(saved[0].scalar_type()),
-            saved[1] * scale.to(saved[1].scalar_type()),
-            Tensor(),
-            Tensor()};
+    variable_list scaled = context->get_saved_variables();
+    for (Tensor& each : scaled) {
+      if (each.defined()) {
+        each = each * gradients[0].to(each.scalar_type());
+      }
+    }
+    scaled.resize(6);  // the other arguments have none
+    return scaled;
   }
 };
 
+Tensor apply_loss(const Tensor& hidden,
+                  const OutputRows& output,
+                  const RowsLoss& rows_loss,
+                  bool fills_up) {
+  return LossFunction::apply(hidden,
+                             output.weight,
+                             output.tail.defined() ? std::optional(output.tail) : std::nullopt,
+                             rows_loss,
+                             fills_up,
+                             torch::GradMode::is_enabled());
+}
+
 }  // namespace
 
-Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets) {
+Tensor linear_cross_entropy(const Tensor& hidden, const OutputRows& output, const Tensor& targets) {
+  const bool by_kernel = serves_cross_entropy(hidden);
   const RowsLoss rows_loss =
-      [&](const Tensor& rows, const Tensor& narrow, int64_t first, const Tensor& loss) {
+      [&](const Tensor& rows, const OutputRows& narrow, int64_t first, const Tensor& loss) {
         const Tensor wanted = targets.slice(0, first, first + rows.size(0));
-        if (serves_cross_entropy(rows)) {
-          return cuda_cross_entropy(rows, narrow, wanted, loss);
+        if (by_kernel) {
+          return cuda_cross_entropy(rows, narrow, output.n_rows(), wanted, loss);
         }
         const Tensor log_p = log_softmax_of(rows, narrow), columns = wanted.unsqueeze(1);
         loss.sub_(log_p.gather(1, columns).sum());
@@ -133,24 +218,28 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
         return d_logits.scatter_add_(
             1, columns, torch::full_like(columns, -1, log_p.scalar_type()));
       };
-  return LossFunction::apply(hidden, weight, rows_loss, torch::GradMode::is_enabled());
+  return apply_loss(hidden, output, rows_loss, by_kernel);
 }
 
 Tensor linear_distillation(const Tensor& hidden,
-                           const Tensor& weight,
+                           const OutputRows& output,
                            const Tensor& teacher_hidden,
-                           const Tensor& teacher_weight) {
-  const Tensor narrow = teacher_weight.detach().to(teacher_hidden.scalar_type());
+                           const OutputRows& teacher_output) {
+  const OutputRows narrow = narrowed(teacher_output, teacher_hidden.scalar_type());
+  const int64_t n_taught = narrow.n_rows();
+  TORCH_CHECK(n_taught <= output.n_rows(), "the teacher's vocabulary is larger than the student's");
   const RowsLoss rows_loss =
-      [&](const Tensor& rows, const Tensor& student_weight, int64_t first, const Tensor& loss) {
-        const Tensor log_p = log_softmax_of(rows, student_weight);
+      [&](const Tensor& rows, const OutputRows& student, int64_t first, const Tensor& loss) {
+        const Tensor log_p = log_softmax_of(rows, student);
         const Tensor teacher_log =
             log_softmax_of(teacher_hidden.detach().slice(0, first, first + log_p.size(0)), narrow);
         const Tensor teacher = teacher_log.exp();
-        loss.add_((teacher * (teacher_log - log_p)).sum());
-        return log_p.exp().sub_(teacher);
+        loss.add_((teacher * (teacher_log - log_p.slice(1, 0, n_taught))).sum());
+        Tensor d_logits = log_p.exp();
+        d_logits.slice(1, 0, n_taught).sub_(teacher);
+        return d_logits;
       };
-  return LossFunction::apply(hidden, weight, rows_loss, torch::GradMode::is_enabled());
+  return apply_loss(hidden, output, rows_loss, /*fills_up=*/false);
 }
 
 }  // namespace ssa

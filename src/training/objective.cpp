@@ -1,5 +1,6 @@
 #include "training/objective.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -70,9 +71,13 @@ class WrappedLayers {
   CausalLM& model_;
 };
 
+OutputRows output_of(const CausalLM& model) {
+  return {model.output_weight(), model.output_tail()};
+}
+
 Tensor cross_entropy(const CausalLM& model, const Tensor& hidden, const Batch& batch) {
   return linear_cross_entropy(
-      hidden.index_select(0, batch.target_rows), model.output_weight(), batch.target_ids);
+      hidden.index_select(0, batch.target_rows), output_of(model), batch.target_ids);
 }
 
 /// Rows of raw tokens, in their order.
@@ -104,6 +109,15 @@ Tensor alignment(const std::vector<Tensor>& raw,
   return sum / static_cast<double>(raw.size());
 }
 
+/// Sparse attention alone, with a budget of its own where n_blocks is above 0.
+SparseSparseOptions sparse_mode(SparseSparseOptions options, int64_t n_blocks) {
+  options.alignment = Alignment::kNone;
+  if (n_blocks > 0) {
+    options.blocks.n_blocks = n_blocks;
+  }
+  return options;
+}
+
 }  // namespace
 
 BatchCounts count(const Batch& batch) {
@@ -114,50 +128,90 @@ BatchCounts count(const Batch& batch) {
 }
 
 struct Objective::Pass {
-  Tensor hidden;  // [n_rows, hidden_size]
-  Tensor route;   // sum over sequences of the mean over layers; undefined if there is none
+  Tensor hidden;        // [n_rows, hidden_size]
+  Tensor layer_losses;  // [n_layers]; 0 where a layer has none
+  Tensor route;         // sum over sequences of the mean over layers; undefined if there is none
   std::vector<Tensor> layers;  // each layer's output, if asked for
 };
 
 Objective::Objective(CausalLM& model,
                      std::shared_ptr<CausalLM> teacher,
-                     const ObjectiveOptions& options)
-    : model_(model), teacher_(std::move(teacher)), options_(options) {}
+                     const ObjectiveOptions& options,
+                     std::shared_ptr<LowRankSwitch> adapter)
+    : model_(model),
+      teacher_(std::move(teacher)),
+      adapter_(std::move(adapter)),
+      options_(options) {}
 
 Objective::Pass Objective::forward(const Batch& batch,
                                    const TrainingAttentionOptions& attention,
                                    bool keeps_hidden) {
-  // Layers computed again in the backward pass need the context as long as the graph lives.
-  const auto context = std::make_shared<TrainingAttention>(batch, attention);
+  Pass pass = forward(batch, std::make_shared<TrainingAttention>(batch, attention), keeps_hidden);
+  const int64_t n_layers = pass.layer_losses.size(0);
+  if (attention.routes && n_layers > 1) {  // layer 0 has none
+    pass.route = pass.layer_losses.sum() / static_cast<double>(n_layers - 1);
+  }
+  return pass;
+}
+
+/// Layers computed again in the backward pass need the context as long as the graph lives.
+Objective::Pass Objective::forward(const Batch& batch,
+                                   const std::shared_ptr<TrainingContext>& context,
+                                   bool keeps_hidden) {
   Pass pass;
-  std::vector<Tensor> route;
+  std::vector<Tensor> losses;
   const bool recomputes = options_.recompute_layers && torch::GradMode::is_enabled();
   const WrappedLayers wrapped(
       model_, [&](int64_t, const Tensor& x, const CausalLM::LayerFn& layer) {
         const LayerRun run = [context, layer](const Tensor& in) -> std::pair<Tensor, Tensor> {
           const Tensor out = layer(in);
-          const Tensor loss = context->take_route_loss();
+          const Tensor loss = context->take_layer_loss();
           return {out, loss.defined() ? loss : zero_like(out)};
         };
         Tensor y, loss;
         if (recomputes) {
-          const variable_list outputs = RecomputedLayer::apply(x, std::make_shared<LayerRun>(run));
+          // Behind a frozen embedding the first layer's input asks for no gradient, and its inside
+          // would not be visited.
+          const Tensor in = x.requires_grad() ? x : x.detach().requires_grad_(true);
+          const variable_list outputs = RecomputedLayer::apply(in, std::make_shared<LayerRun>(run));
           y = outputs[0];
           loss = outputs[1];
         } else {
           std::tie(y, loss) = run(x);
         }
-        route.push_back(loss);
+        losses.push_back(loss);
         if (keeps_hidden) {
           pass.layers.push_back(y);
         }
         return y;
       });
   pass.hidden = model_.forward(batch.ids, batch.positions, *context);
-  if (attention.route_queries > 0 && route.size() > 1) {  // layer 0 has none
-    pass.route = torch::stack(route).sum() / static_cast<double>(route.size() - 1);
-  }
+  pass.layer_losses = torch::stack(losses);
   return pass;
+}
+
+Tensor Objective::run_streams(const Batch& raw, const BatchCounts& counts, Losses& losses) {
+  const SparseSparseOptions& sparse = options_.sparse;
+  const std::vector<Stream> streams =
+      draw_streams(sparse, raw.row_number, model_.config().n_layers);
+  const auto context = std::make_shared<StreamAttention>(raw, sparse, streams);
+  const Pass pass = forward(raw, context, false);
+  const double targets = std::max(counts.targets, 1.0), tokens = std::max(counts.raw_tokens, 1.0);
+  Tensor total = cross_entropy(model_, pass.hidden, raw) / targets;
+  losses.ce = total.detach();
+  if (std::all_of(streams.begin(), streams.end(), [&](Stream s) { return s == streams[0]; })) {
+    const bool full = streams[0] == Stream::kFull;
+    (full ? losses.full : losses.sparse) = losses.ce;
+    (full ? losses.full_targets : losses.sparse_targets) =
+        static_cast<double>(raw.n_targets()) / targets;
+  }
+  if (sparse.aligns()) {
+    const Tensor alignment = pass.layer_losses.mean() / tokens;
+    losses.alignment = alignment.detach();
+    losses.kept = context->kept() * (static_cast<double>(raw.n_raw) / tokens);
+    total = total + alignment * sparse.alignment_weight;
+  }
+  return total;
 }
 
 Losses Objective::run(const Batch& batch, const BatchCounts& counts) {
@@ -169,15 +223,17 @@ Losses Objective::run(const Batch& batch, const BatchCounts& counts) {
     kept = mean.detach();
     graph.push_back(mean * weight);
   };
-  const TrainingAttentionOptions full{TrainingMode::kFull, options_.rule, {}, 0};
-  const TrainingAttentionOptions gists{
-      TrainingMode::kGists, options_.rule, {}, weights.route > 0 ? options_.route_queries : 0};
+  const TrainingAttentionOptions full{TrainingMode::kFull, options_.rule, {}, false};
+  const TrainingAttentionOptions gists{TrainingMode::kGists, options_.rule, {}, weights.route > 0};
   const TrainingAttentionOptions unfolding{
-      TrainingMode::kUnfold, options_.rule, options_.selection, 0};
+      TrainingMode::kUnfold, options_.rule, options_.selection, false};
   const bool distills = weights.distill > 0;
   std::optional<Batch> raw;
-  if (weights.lm > 0 || weights.align > 0 || distills) {
+  if (weights.lm > 0 || weights.align > 0 || distills || weights.sparse_sparse > 0) {
     raw = raw_only(batch);
+  }
+  if (weights.sparse_sparse > 0) {
+    graph.push_back(run_streams(*raw, counts, losses) * weights.sparse_sparse);
   }
 
   Pass raw_pass;
@@ -188,22 +244,22 @@ Losses Objective::run(const Batch& batch, const BatchCounts& counts) {
     add(losses.lm, weight, cross_entropy(model_, raw_pass.hidden, *raw), counts.targets);
   }
   Tensor teacher_rows, student_rows;
+  std::optional<OutputRows> teacher_output;
   if (distills) {
     const torch::NoGradGuard no_grad;
+    const SwitchedOff base(teacher_ ? nullptr : adapter_);
+    CausalLM& teacher = teacher_ ? *teacher_ : model_;
     TrainingAttention context(*raw, full);
-    const Tensor hidden =
-        (teacher_ ? *teacher_ : model_).forward(raw->ids, raw->positions, context);
+    const Tensor hidden = teacher.forward(raw->ids, raw->positions, context);
+    teacher_output = output_of(teacher);
     teacher_rows = hidden.index_select(0, batch.raw_rows.masked_select(batch.in_suffix));
     student_rows = batch.target_rows.masked_select(batch.in_suffix);
   }
   const auto add_distillation = [&](const Tensor& hidden) {
-    const Tensor& weight = model_.output_weight();
     add(losses.distill,
         weights.distill,
-        linear_distillation(hidden.index_select(0, student_rows),
-                            weight,
-                            teacher_rows,
-                            teacher_ ? teacher_->output_weight() : weight),
+        linear_distillation(
+            hidden.index_select(0, student_rows), output_of(model_), teacher_rows, *teacher_output),
         counts.suffix_targets);
   };
   const bool gist_student = distills && !options_.distill_unfolds,
@@ -248,14 +304,23 @@ Losses Objective::run(const Batch& batch, const BatchCounts& counts) {
 
 Tensor Objective::evaluate(const Batch& batch, const TrainingAttentionOptions& attention) {
   const torch::NoGradGuard no_grad;
-  const Batch raw = attention.mode == TrainingMode::kFull ? raw_only(batch) : Batch();
-  const Batch& read = attention.mode == TrainingMode::kFull ? raw : batch;
-  TrainingAttention context(read, attention);
-  const Tensor hidden = model_.forward(read.ids, read.positions, context);
+  const bool sparse = attention.mode == TrainingMode::kSparse;
+  const bool is_raw = sparse || attention.mode == TrainingMode::kFull;
+  const Batch raw = is_raw ? raw_only(batch) : Batch();
+  const Batch& read = is_raw ? raw : batch;
+  std::unique_ptr<TrainingContext> context;
+  if (sparse) {
+    const std::vector<Stream> streams(static_cast<size_t>(model_.config().n_layers),
+                                      Stream::kSparse);
+    context = std::make_unique<StreamAttention>(
+        read, sparse_mode(options_.sparse, attention.n_blocks), streams);
+  } else {
+    context = std::make_unique<TrainingAttention>(read, attention);
+  }
+  const Tensor hidden = model_.forward(read.ids, read.positions, *context);
   const Tensor rows = read.target_rows.masked_select(read.in_suffix),
                ids = read.target_ids.masked_select(read.in_suffix);
-  const Tensor nll =
-      linear_cross_entropy(hidden.index_select(0, rows), model_.output_weight(), ids);
+  const Tensor nll = linear_cross_entropy(hidden.index_select(0, rows), output_of(model_), ids);
   return torch::stack({nll.to(torch::kFloat64),
                        torch::full_like(nll, static_cast<double>(ids.numel()), torch::kFloat64)});
 }

@@ -199,6 +199,28 @@ void read_job(const toml::table& table, Recipe& recipe) {
         "' is not known; known are weights, random");
 }
 
+/// Behind the objective: whether gists are trained decides whether they need rows.
+void read_adapter(const toml::table& table, Recipe& recipe) {
+  Section section(table, "adapter");
+  if (!table.contains("adapter")) {
+    return;
+  }
+  AdapterSettings& adapter = recipe.adapter.emplace();
+  adapter.gist_rows = recipe.data.gists;
+  section.read("rank", adapter.config.rank);
+  section.read("alpha", adapter.config.alpha);
+  section.read("gist_rows", adapter.gist_rows);
+  if (const toml::node* targets = section.find("targets")) {
+    check(targets->is_array(), "recipe: adapter.targets must be a list of layers' names");
+    adapter.config.targets.clear();
+    for (const toml::node& target : *targets->as_array()) {
+      adapter.config.targets.push_back(target.value<std::string>().value_or(""));
+    }
+  }
+  section.check_unknown();
+  check_adapter(adapter.config, "recipe: [adapter]");
+}
+
 void read_data(const toml::table& table, Recipe& recipe) {
   DataOptions& data = recipe.data;
   Section section(table, "data");
@@ -245,6 +267,7 @@ void read_objective(const toml::table& table, Recipe& recipe) {
   section.read("distill", weights.distill);
   section.read("route", weights.route);
   section.read("align", weights.align);
+  section.read("sparse_sparse", weights.sparse_sparse);
   section.read("route_queries", objective.route_queries);
   section.read("distill_student", student);
   section.read("teacher", recipe.teacher);
@@ -261,14 +284,44 @@ void read_objective(const toml::table& table, Recipe& recipe) {
     objective.selection.ratio = ratio;
   }
   objective.rule = {recipe.data.sink, recipe.previous_chunks};
-  for (const double weight :
-       {weights.lm, weights.cpt, weights.sft, weights.distill, weights.route, weights.align}) {
+  for (const double weight : {weights.lm,
+                              weights.cpt,
+                              weights.sft,
+                              weights.distill,
+                              weights.route,
+                              weights.align,
+                              weights.sparse_sparse}) {
     check(weight >= 0, "recipe: objective weights must not be below 0, not ", weight);
   }
-  check(weights.lm > 0 || weights.any_gists(),
+  check(weights.lm > 0 || weights.sparse_sparse > 0 || weights.any_gists(),
         "recipe: no objective has a weight; set one of objective.lm, cpt, sft, distill, route, "
-        "align");
+        "align, sparse_sparse");
   recipe.data.gists = weights.any_gists();
+}
+
+void read_sparse(const toml::table& table, Recipe& recipe) {
+  SparseSparseOptions& sparse = recipe.objective.sparse;
+  Section section(table, "sparse");
+  std::string variant = "ssa", alignment = "both", stream = "batch", rule = "exact";
+  section.read("block_size", sparse.blocks.block_size);
+  section.read("blocks", sparse.blocks.n_blocks);
+  section.read("rule", rule);
+  section.read("variant", variant);
+  section.read("alignment_weight", sparse.alignment_weight);
+  section.read("alignment", alignment);
+  section.read("stream", stream);
+  section.read("window", sparse.window);
+  section.check_unknown();
+  sparse.blocks.rule = parse_block_rule(rule);
+  sparse.variant = parse_sparse_variant(variant);
+  sparse.alignment = parse_alignment(alignment);
+  sparse.stream = parse_stream_draw(stream);
+  sparse.seed = recipe.job.seed;
+  check_block_options(sparse.blocks);
+  check(sparse.alignment_weight >= 0,
+        "recipe: sparse.alignment_weight must not be below 0, not ",
+        sparse.alignment_weight);
+  check(sparse.window > 0, "recipe: sparse.window must be above 0, not ", sparse.window);
 }
 
 void read_optimizer(const toml::table& table, Recipe& recipe) {
@@ -325,10 +378,15 @@ void read_outputs(const toml::table& table, Recipe& recipe) {
     }
   } else if (!recipe.data.gists) {
     recipe.validation.modes = {"full"};
+    if (recipe.objective.weights.sparse_sparse > 0) {
+      recipe.validation.modes.emplace_back("sparse");
+    }
   }
   validation.check_unknown();
   for (const std::string& mode : recipe.validation.modes) {
     parse_validation_mode(mode, recipe.objective.rule);
+    check(mode != kBaseMode || recipe.adapter,
+          "recipe: validation mode 'base' leaves the adapter out, and there is no [adapter]");
   }
   Section checkpoint(table, "checkpoint");
   checkpoint.read("interval", recipe.checkpoint.interval);
@@ -345,9 +403,11 @@ void read_outputs(const toml::table& table, Recipe& recipe) {
 void check_sections(const toml::table& table) {
   static const std::vector<std::string> kSections = {"job",
                                                      "model",
+                                                     "adapter",
                                                      "data",
                                                      "gist",
                                                      "objective",
+                                                     "sparse",
                                                      "optimizer",
                                                      "lr_scheduler",
                                                      "training",
@@ -423,6 +483,8 @@ Recipe read_recipe(const std::filesystem::path& path, std::span<const std::strin
   read_job(table, recipe);
   read_data(table, recipe);
   read_objective(table, recipe);
+  read_sparse(table, recipe);
+  read_adapter(table, recipe);
   read_optimizer(table, recipe);
   read_training(table, recipe);
   read_outputs(table, recipe);
@@ -433,15 +495,24 @@ Recipe read_recipe(const std::filesystem::path& path, std::span<const std::strin
 }
 
 TrainingAttentionOptions parse_validation_mode(const std::string& mode, const MaskRule& rule) {
-  TrainingAttentionOptions options{TrainingMode::kUnfold, rule, {}, 0};
-  if (mode == "full" || mode == "gists") {
-    options.mode = mode == "full" ? TrainingMode::kFull : TrainingMode::kGists;
+  TrainingAttentionOptions options{TrainingMode::kUnfold, rule, {}, false};
+  if (mode == "full" || mode == "gists" || mode == kBaseMode) {
+    options.mode = mode == "gists" ? TrainingMode::kGists : TrainingMode::kFull;
+    return options;
+  }
+  if (mode == "sparse" || mode.starts_with("sparse:")) {
+    options.mode = TrainingMode::kSparse;
+    options.n_blocks = mode == "sparse" ? 0 : std::atoll(mode.c_str() + 7);
+    check(mode == "sparse" || options.n_blocks > 0,
+          "validation mode '",
+          mode,
+          "': its blocks are not a number above 0");
     return options;
   }
   check(mode == "ssa" || mode.starts_with("ssa:"),
         "validation mode '",
         mode,
-        "' is not known; known are full, gists, ssa[:PIVOT][:RATIO]");
+        "' is not known; known are full, sparse[:BLOCKS], gists, ssa[:PIVOT][:RATIO]");
   std::istringstream parts(mode.size() > 4 ? mode.substr(4) : "");
   for (std::string part; std::getline(parts, part, ':');) {
     if (part.find_first_of("0123456789.") == 0) {

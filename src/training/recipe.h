@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/adapter_files.h"
 #include "data/training_data.h"
 #include "training/objective.h"
 #include "training/optimizer.h"
@@ -29,6 +30,13 @@ struct ModelSettings {
   std::string device = "auto";
 };
 
+/// [adapter]: low-rank updates are trained, and the model stays as it is.
+struct AdapterSettings {
+  AdapterConfig config;  // rank, alpha, targets
+  bool gist_rows =
+      true;  // rows for the gist tokens, too; unless said, where an objective has gists
+};
+
 struct TrainingSettings {
   int64_t steps = 1000;
   int64_t global_batch_size = 8;  // rows a step, over all processes
@@ -43,7 +51,8 @@ struct ValidationSettings {
   std::vector<DataSource> sources;
   int64_t interval = 0;  // steps; 0: none
   int64_t rows = 32;
-  std::vector<std::string> modes = {"full", "gists", "ssa"};  // full, gists, ssa[:PIVOT][:RATIO]
+  // full, sparse[:BLOCKS], gists, ssa[:PIVOT][:RATIO]
+  std::vector<std::string> modes = {"full", "gists", "ssa"};
 };
 
 struct CheckpointSettings {
@@ -60,6 +69,7 @@ struct MetricsSettings {
 struct Recipe {
   JobSettings job;
   ModelSettings model;
+  std::optional<AdapterSettings> adapter;  // absent: all weights are trained
   DataOptions data;
   int64_t previous_chunks = 1;  // [gist]
   ObjectiveOptions objective;
@@ -79,6 +89,9 @@ struct Recipe {
 /// a bare string. Throws Error naming file, line and key for what does not parse, an unknown key
 /// (with the nearest match), a wrong type, or values that do not fit each other.
 Recipe read_recipe(const std::filesystem::path& path, std::span<const std::string> overrides);
+
+/// The validation mode of full attention with the adapter switched off.
+inline constexpr const char* kBaseMode = "base";
 
 /// How one of ValidationSettings::modes attends. Throws Error naming it.
 TrainingAttentionOptions parse_validation_mode(const std::string& mode, const MaskRule& rule);

@@ -1,10 +1,12 @@
 #include "training/route_loss.h"
 
 #include <algorithm>
-#include <vector>
+#include <limits>
 
 namespace ssa {
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Raw tokens of the prefix behind the sinks.
 std::vector<int64_t> taught_tokens(const GistLayout& layout, const MaskRule& rule) {
@@ -28,62 +30,179 @@ std::vector<int64_t> asking_tokens(const GistLayout& layout, int64_t n_wanted) {
   return tokens;
 }
 
+/// Levels with something to choose.
+int taught_levels(const GistLayout& layout) {
+  int n = 0;
+  while (n < layout.n_levels() && layout.n_gists(n) >= 2) {
+    ++n;
+  }
+  return n;
+}
+
+/// One sequence's part of the plan, before padding.
+struct Routes {
+  const GistLayout* layout;
+  int64_t first_row;
+  std::vector<int64_t> asking, taught;
+  int n_levels;
+};
+
+/// Rows of a batch, padded: [routes.size(), the longest list].
+template <class ListOf>
+std::pair<Tensor, Tensor> padded_rows(const std::vector<Routes>& routes, const ListOf& list_of) {
+  int64_t width = 0;
+  for (const Routes& each : routes) {
+    width = std::max<int64_t>(width, std::ssize(list_of(each)));
+  }
+  const Tensor rows = torch::zeros({std::ssize(routes), width}, torch::kInt64),
+               pads = torch::ones({std::ssize(routes), width}, torch::kBool);
+  for (size_t i = 0; i < routes.size(); ++i) {
+    int64_t at = static_cast<int64_t>(i) * width;
+    for (const int64_t token : list_of(routes[i])) {
+      rows.mutable_data_ptr<int64_t>()[at] = routes[i].first_row + token;
+      pads.mutable_data_ptr<bool>()[at++] = false;
+    }
+  }
+  return {rows, pads};
+}
+
+RoutePlan::Level plan_level(const std::vector<Routes>& routes, int level, const Tensor& key_rows) {
+  RoutePlan::Level plan;
+  std::tie(plan.gist_rows, plan.gist_pads) =
+      padded_rows(routes, [level](const Routes& each) -> std::span<const int64_t> {
+        return level < each.n_levels ? each.layout->gists(level) : std::span<const int64_t>();
+      });
+  plan.chunk_of = torch::full_like(key_rows, plan.gist_rows.size(1));
+  plan.weights = torch::zeros({std::ssize(routes)}, torch::kFloat64);
+  for (size_t i = 0; i < routes.size(); ++i) {
+    const Routes& each = routes[i];
+    if (level >= each.n_levels) {
+      plan.gist_pads[static_cast<int64_t>(i)][0] = false;  // a softmax over nothing would be NaN
+      continue;
+    }
+    plan.weights.mutable_data_ptr<double>()[i] = 1.0 / each.n_levels;
+    auto* chunk =
+        plan.chunk_of.mutable_data_ptr<int64_t>() + static_cast<int64_t>(i) * key_rows.size(1);
+    for (const int64_t token : each.taught) {
+      *chunk++ = each.layout->chunk_of(level, token);
+    }
+  }
+  return plan;
+}
+
+/// Scores of grouped queries, [n_sequences, n_kv_heads, group * n_queries, n_rows] float32 or
+/// better.
+class RouteScores {
+ public:
+  RouteScores(const AttentionInput& in, const Tensor& query_rows)
+      : in_(in), n_sequences_(query_rows.size(0)) {
+    const int64_t n_kv_heads = in.k.size(1);
+    q_ = rows(in.q.detach(), query_rows)
+             .unflatten(2, {n_kv_heads, -1})
+             .permute({0, 2, 3, 1, 4})
+             .flatten(2, 3);
+  }
+  Tensor against(const Tensor& keys, const Tensor& key_rows, const Tensor& pads) const {
+    const Tensor k = rows(keys, key_rows).transpose(1, 2);  // [n_sequences, n_kv_heads, n, d]
+    const auto wide = torch::promote_types(q_.scalar_type(), torch::kFloat32);
+    const Tensor hidden = pads.unsqueeze(1).unsqueeze(1);
+    return (torch::matmul(q_, k.transpose(-1, -2)).to(wide) * in_.scale)
+        .masked_fill(hidden, -kInfinity);
+  }
+
+ private:
+  Tensor rows(const Tensor& x, const Tensor& wanted) const {
+    return x.index_select(0, wanted.flatten()).unflatten(0, {n_sequences_, -1});
+  }
+  const AttentionInput& in_;
+  int64_t n_sequences_;
+  Tensor q_;  // [n_sequences, n_kv_heads, group * n_queries, head_dim]
+};
+
 }  // namespace
 
-Tensor route_loss(const AttentionInput& in,
-                  const GistLayout& layout,
-                  int64_t n_sequences,
-                  const MaskRule& rule,
-                  int64_t n_queries) {
-  const std::vector<int64_t> tokens = taught_tokens(layout, rule),
-                             asking = asking_tokens(layout, n_queries);
-  if (tokens.empty() || asking.empty() || layout.n_gists(0) < 2) {
-    return {};
+RoutePlan RoutePlan::to(torch::Device device) const {
+  RoutePlan moved = *this;
+  std::vector<Tensor*> tensors{
+      &moved.query_rows, &moved.query_weights, &moved.key_rows, &moved.key_pads};
+  for (Level& level : moved.levels) {
+    tensors.insert(tensors.end(),
+                   {&level.gist_rows, &level.gist_pads, &level.chunk_of, &level.weights});
   }
-  const auto device = in.q.device();
-  const auto indices = [&](const std::vector<int64_t>& values) {
-    return torch::tensor(values, torch::kInt64).to(device);
-  };
-  const int64_t n_kv_heads = in.k.size(1), group = in.q.size(1) / n_kv_heads,
-                head_dim = in.q.size(2);
-  // [n_sequences, n_kv_heads, group * n_queries, head_dim]
-  const Tensor q = in.q.detach()
-                       .unflatten(0, {n_sequences, -1})
-                       .index_select(1, indices(asking))
-                       .unflatten(2, {n_kv_heads, group})
-                       .permute({0, 2, 3, 1, 4})
-                       .reshape({n_sequences, n_kv_heads, -1, head_dim});
-  const Tensor k = in.k.unflatten(0, {n_sequences, -1})
-                       .transpose(1, 2);  // [n_sequences, n_kv_heads, n_tokens, head_dim]
-  const auto wide = torch::promote_types(q.scalar_type(), torch::kFloat32);
-  const auto scores = [&](const Tensor& keys) {
-    return torch::matmul(q, keys.transpose(-1, -2)).to(wide) * in.scale;
-  };
+  for (Tensor* tensor : tensors) {
+    if (tensor->defined()) {
+      *tensor = tensor->to(device);
+    }
+  }
+  return moved;
+}
 
+RoutePlan plan_routes(std::span<const RoutedSequence> sequences,
+                      const MaskRule& rule,
+                      int64_t n_queries) {
+  std::vector<Routes> routes;
+  int n_levels = 0;
+  for (const RoutedSequence& sequence : sequences) {
+    if (sequence.layout->prefix_end() == 0) {
+      continue;
+    }
+    Routes each{sequence.layout,
+                sequence.first_row,
+                asking_tokens(*sequence.layout, n_queries),
+                taught_tokens(*sequence.layout, rule),
+                taught_levels(*sequence.layout)};
+    if (each.n_levels > 0 && !each.asking.empty() && !each.taught.empty()) {
+      n_levels = std::max(n_levels, each.n_levels);
+      routes.push_back(std::move(each));
+    }
+  }
+  RoutePlan plan;
+  if (routes.empty()) {
+    return plan;
+  }
+  Tensor query_pads;
+  std::tie(plan.query_rows, query_pads) = padded_rows(
+      routes, [](const Routes& each) -> const auto& { return each.asking; });
+  std::tie(plan.key_rows, plan.key_pads) = padded_rows(
+      routes, [](const Routes& each) -> const auto& { return each.taught; });
+  const Tensor asks = query_pads.logical_not().to(torch::kFloat64);
+  plan.query_weights = asks / asks.sum(1, /*keepdim=*/true);
+  for (int level = 0; level < n_levels; ++level) {
+    plan.levels.push_back(plan_level(routes, level, plan.key_rows));
+  }
+  return plan;
+}
+
+Tensor route_loss(const AttentionInput& in, const RoutePlan& plan) {
+  const RouteScores scores(in, plan.query_rows);
   Tensor share;
   {
     const torch::NoGradGuard no_grad;
-    share = scores(k.index_select(2, indices(tokens))).softmax(-1);
+    share = scores.against(in.k, plan.key_rows, plan.key_pads).softmax(-1);
   }
-  Tensor loss = torch::zeros({}, torch::dtype(wide).device(device));
-  int64_t n_levels = 0;
-  for (int level = 0; level < layout.n_levels() && layout.n_gists(level) >= 2;
-       ++level, ++n_levels) {
-    const auto gists = layout.gists(level);
-    std::vector<int64_t> chunk;
-    for (const int64_t t : tokens) {
-      chunk.push_back(layout.chunk_of(level, t));
-    }
+  const int64_t n_queries = plan.query_rows.size(1), n_heads = in.q.size(1);
+  const Tensor weights = plan.query_weights.to(share.scalar_type()) / static_cast<double>(n_heads);
+  Tensor loss;
+  for (const RoutePlan::Level& level : plan.levels) {
+    const int64_t n_gists = level.gist_rows.size(1);
+    std::vector<int64_t> shape = share.sizes().vec();
+    shape.back() = n_gists + 1;
     const Tensor teacher =
-        torch::zeros({share.size(0), share.size(1), share.size(2), layout.n_gists(level)},
-                     share.options())
-            .index_add_(-1, indices(chunk), share);
-    const Tensor student =
-        scores(k.index_select(2, indices({gists.begin(), gists.end()}))).log_softmax(-1);
-    loss = loss + torch::kl_div(student, teacher, at::Reduction::None).sum(-1).mean() *
-                      static_cast<double>(n_sequences);
+        torch::zeros(shape, share.options())
+            .scatter_add_(-1, level.chunk_of.unsqueeze(1).unsqueeze(1).expand(share.sizes()), share)
+            .slice(-1, 0, n_gists);
+    const Tensor student = scores.against(in.k, level.gist_rows, level.gist_pads)
+                               .log_softmax(-1)
+                               .masked_fill(level.gist_pads.unsqueeze(1).unsqueeze(1), 0);
+    const Tensor divergence = torch::kl_div(student, teacher, at::Reduction::None)
+                                  .sum(-1)
+                                  .view({share.size(0), -1, n_queries})
+                                  .sum(1);  // over heads: [n_sequences, n_queries]
+    const Tensor sum =
+        (divergence * weights * level.weights.to(share.scalar_type()).unsqueeze(1)).sum();
+    loss = loss.defined() ? loss + sum : sum;
   }
-  return loss / static_cast<double>(n_levels);
+  return loss;
 }
 
 }  // namespace ssa

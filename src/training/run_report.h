@@ -14,8 +14,20 @@
 
 namespace ssa {
 
-/// The columns of losses, in order: the weighted total, then each objective, unweighted.
-inline constexpr std::array kLossNames = {"loss", "lm", "cpt", "sft", "distill", "route", "align"};
+/// The columns of losses, in order: the weighted total, then each objective, unweighted; of
+/// sparse-sparse its cross entropy, that of either stream, alignment, and attention sparsity.
+inline constexpr std::array kLossNames = {"loss",
+                                          "lm",
+                                          "cpt",
+                                          "sft",
+                                          "distill",
+                                          "route",
+                                          "align",
+                                          "ce",
+                                          "full",
+                                          "sparse",
+                                          "alignment",
+                                          "kept"};
 
 /// One logged step, and what has been done since the line before it.
 struct StepReport {

@@ -13,7 +13,10 @@
 #include "distributed/watchdog.h"
 #include "models/factory.h"
 #include "tokenizer/tokenizer.h"
+#include "training/run_adapter.h"
 #include "training/run_report.h"
+#include "training/sparse_checkpoint.h"
+#include "training/step_losses.h"
 #include "training/step_profile.h"
 #include "training/training_checkpoint.h"
 
@@ -88,12 +91,6 @@ std::vector<double> sum_over(ProcessGroup& group, std::vector<double> values) {
   return {host.const_data_ptr<double>(), host.const_data_ptr<double>() + host.numel()};
 }
 
-/// As kLossNames.
-std::vector<Tensor> in_order(const Losses& losses) {
-  return {
-      losses.total, losses.lm, losses.cpt, losses.sft, losses.distill, losses.route, losses.align};
-}
-
 class Trainer {
  public:
   Trainer(const Recipe& recipe, const TrainerOptions& options, std::shared_ptr<ProcessGroup> group)
@@ -111,7 +108,7 @@ class Trainer {
       check(teacher->config().vocab_size >= source_->config().vocab_size - 3,
             "the teacher's vocabulary does not fit the model's");
     }
-    objective_.emplace(*model_, teacher, recipe_.objective);
+    objective_.emplace(*model_, teacher, recipe_.objective, adapter_switch());
     open_data();
     if (options_.resume) {
       resume();
@@ -175,16 +172,26 @@ class Trainer {
 
   void load() {
     const torch::ScalarType dtype = parse_dtype(recipe_.model.dtype);
-    const LoadOptions load{
-        .dtype = dtype,
-        .held_dtype = dtype == torch::kBFloat16 ? std::optional(torch::kFloat32) : std::nullopt,
-        .device = device_};
+    const LoadOptions load{.dtype = dtype,
+                           .held_dtype = dtype == torch::kBFloat16 && !recipe_.adapter
+                                             ? std::optional(torch::kFloat32)
+                                             : std::nullopt,
+                           .device = device_};
+    const bool from_adapter = recipe_.adapter && AdapterFiles::exist_in(options_.init_from);
     const std::filesystem::path path =
-        options_.init_from.empty() ? recipe_.model.path : options_.init_from;
-    const bool random = recipe_.model.init == "random" && options_.init_from.empty();
+        options_.init_from.empty() || from_adapter ? recipe_.model.path : options_.init_from;
+    const bool random = recipe_.model.init == "random" && path == recipe_.model.path;
     source_ = random ? open_untrained(path) : open_checkpoint(path);
     model_ = random ? make_random_model(source_->config(), recipe_.job.seed, load)
                     : load_model(*source_, load);
+    if (recipe_.adapter) {
+      adapter_ = make_run_adapter(
+          recipe_, source_, *model_, from_adapter ? options_.init_from : std::filesystem::path());
+      source_ = adapter_->source;
+    }
+    if (recipe_.objective.weights.sparse_sparse > 0) {
+      source_ = with_sparse_settings(std::move(source_), recipe_.objective.sparse);
+    }
     check(recipe_.data.seq_len <= source_->config().max_position_embeddings,
           "data.seq_len ",
           recipe_.data.seq_len,
@@ -193,8 +200,22 @@ class Trainer {
           " positions");
   }
 
+  /// Null where all weights are trained.
+  std::shared_ptr<LowRankSwitch> adapter_switch() const {
+    return adapter_ ? adapter_->adapter->power() : nullptr;
+  }
+
   std::vector<NamedParameter> trainable_parameters() {
     std::vector<NamedParameter> parameters;
+    if (adapter_) {
+      for (auto& [name, tensor] : adapter_->adapter->parameters()) {
+        parameters.push_back({name, tensor.set_requires_grad(true)});
+      }
+      // Frozen weights have no gradient: two products of three.
+      n_weights_ =
+          adapter_->n_base_weights * 2 / 3 + static_cast<double>(adapter_->adapter->n_weights());
+      return parameters;
+    }
     for (auto& parameter : model_->named_parameters()) {
       parameter.value().set_requires_grad(true);
       parameters.push_back({parameter.key(), parameter.value()});
@@ -215,7 +236,9 @@ class Trainer {
         config.gist.is_null() ? GistSettings() : parse_gist_settings(config.gist);
     check(!recipe_.data.gists || !gist.token_ids.empty(),
           recipe_.model.path.string(),
-          " has no gist tokens; 'ssa gistify' adds them (or set objective.lm alone)");
+          " has no gist tokens; 'ssa gistify' adds them, and so does [adapter] with gist_rows (or "
+          "set "
+          "objective.lm alone)");
     const std::optional<int64_t> eos =
         config.eos_token_ids.empty() ? std::nullopt : std::optional(config.eos_token_ids.front());
     if (json.is_null()) {
@@ -254,7 +277,8 @@ class Trainer {
     check(newest.has_value(),
           recipe_.job.output.string(),
           " holds no whole checkpoint to resume from");
-    state_ = load_training_checkpoint(*newest, *model_, *optimizer_);
+    state_ = load_training_checkpoint(
+        *newest, *model_, *optimizer_, adapter_ ? adapter_->adapter.get() : nullptr);
     last_checkpoint_ = *newest;
     if (group_->is_main()) {
       say(concat("resumed from ", newest->string()));
@@ -278,7 +302,8 @@ class Trainer {
         recipe_.training.micro_batch_size > 0 ? std::min(n, recipe_.training.micro_batch_size) : n;
     const BatchOptions layout{
         recipe_.objective.rule,
-        recipe_.objective.weights.sft > 0 || recipe_.objective.distill_unfolds};
+        recipe_.objective.weights.sft > 0 || recipe_.objective.distill_unfolds,
+        recipe_.objective.weights.route > 0 ? recipe_.objective.route_queries : 0};
     StepBatches step;
     for (int64_t begin = 0; begin < n; begin += micro) {
       std::vector<TrainingRow> rows;
@@ -286,6 +311,7 @@ class Trainer {
         rows.push_back(data_->row(first + static_cast<uint64_t>(group_->rank() * n + i)));
       }
       step.micro.push_back(make_batch(rows, layout));
+      step.micro.back().row_number = first + static_cast<uint64_t>(group_->rank() * n + begin);
       const BatchCounts counts = count(step.micro.back());
       step.counts.targets += counts.targets;
       step.counts.suffix_targets += counts.suffix_targets;
@@ -328,8 +354,7 @@ class Trainer {
     const BatchCounts counts{totals[0], totals[1], totals[2], totals[3]};
     stopped_ = totals[4] > 0;
     optimizer_->zero_grad();
-    Tensor sums = torch::zeros({static_cast<int64_t>(kLossNames.size())},
-                               torch::dtype(torch::kFloat64).device(device_));
+    StepLosses sums(device_);
     for (size_t i = 0; i < batches.micro.size(); ++i) {
       const Batch batch = to_device(batches.micro[i], device_);
       // Layers that are computed again reach parameters by a backward pass each: finish() then
@@ -337,24 +362,18 @@ class Trainer {
       if (i + 1 == batches.micro.size() && !recipe_.objective.recompute_layers) {
         reducer_->begin();
       }
-      const std::vector<Tensor> losses = in_order(objective_->run(batch, counts));
-      for (size_t k = 0; k < losses.size(); ++k) {
-        if (losses[k].defined()) {
-          sums[static_cast<int64_t>(k)].add_(losses[k]);
-        }
-      }
+      sums.add(objective_->run(batch, counts));
       flops_ += flops_of(batch, source_->config(), n_weights_, recipe_.data.gists);
     }
     reducer_->finish(1.0);
     const double norm = optimizer_->clip(recipe_.training.max_norm);
-    group_->all_reduce(sums);
-    const Tensor host = sums.cpu();
-    const double* values = host.const_data_ptr<double>();
-    check_loss(values[0], norm);
+    group_->all_reduce(sums.sums());
+    const auto losses = sums.values();
+    check_loss(losses[0], norm);
     const double lr = recipe_.schedule.at(state_.step);
     optimizer_->step(lr);
     raw_tokens_ += counts.raw_tokens;
-    log(values, norm, lr);
+    log(losses, norm, lr);
     if (group_->is_main() && options_.on_step) {
       options_.on_step(state_.step, recipe_.training.steps);
     }
@@ -388,7 +407,7 @@ class Trainer {
     state_.recent_loss = state_.step == 1 ? loss : 0.9 * state_.recent_loss + 0.1 * loss;
   }
 
-  void log(const double* losses, double norm, double lr) {
+  void log(const std::array<double, kLossNames.size()>& losses, double norm, double lr) {
     if (!group_->is_main() || (state_.step % recipe_.metrics.log_interval != 0 &&
                                state_.step != 1 && state_.step != recipe_.training.steps)) {
       return;
@@ -397,6 +416,7 @@ class Trainer {
       torch::cuda::synchronize();
     }
     StepReport report{.step = state_.step,
+                      .losses = losses,
                       .grad_norm = norm,
                       .lr = lr,
                       .seconds = seconds_since(last_log_),
@@ -404,7 +424,6 @@ class Trainer {
                       .flops = flops_,
                       .peak_flops = peak_flops(device_),
                       .memory_bytes = peak_memory(device_)};
-    std::copy_n(losses, report.losses.size(), report.losses.begin());
     report_->step(report);
     last_log_ = Clock::now();
     raw_tokens_ = flops_ = 0;
@@ -427,6 +446,8 @@ class Trainer {
       }
       const Batch batch = to_device(make_batch(rows, {recipe_.objective.rule, true}), device_);
       for (size_t mode = 0; mode < recipe_.validation.modes.size(); ++mode) {
+        const bool base = recipe_.validation.modes[mode] == kBaseMode;
+        const SwitchedOff adapter(base ? adapter_switch() : nullptr);
         const Tensor result = objective_
                                   ->evaluate(batch,
                                              parse_validation_mode(recipe_.validation.modes[mode],
@@ -456,7 +477,9 @@ class Trainer {
                              *optimizer_,
                              state_,
                              recipe_.checkpoint.keep,
-                             *group_);
+                             *group_,
+                             adapter_ ? adapter_->adapter.get() : nullptr,
+                             adapter_ ? adapter_->gist_config : Json());
     group_->barrier();
     if (const auto newest = newest_training_checkpoint(recipe_.job.output)) {
       last_checkpoint_ = *newest;
@@ -471,8 +494,9 @@ class Trainer {
   const TrainerOptions& options_;
   std::shared_ptr<ProcessGroup> group_;
   torch::Device device_;
-  std::unique_ptr<Checkpoint> source_;
+  std::shared_ptr<const Checkpoint> source_;
   std::shared_ptr<CausalLM> model_;
+  std::optional<RunAdapter> adapter_;  // absent: all weights are trained
   std::optional<AdamW> optimizer_;
   std::optional<GradientReducer> reducer_;
   std::optional<Objective> objective_;

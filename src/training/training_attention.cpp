@@ -1,5 +1,7 @@
 #include "training/training_attention.h"
 
+#include <ATen/ops/_flash_attention_forward.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -41,6 +43,21 @@ Tensor attend_fully(const AttentionInput& in, int64_t n_sequences) {
       .flatten(0, 1);
 }
 
+/// The same of sequences of many lengths, on CUDA: cuDNN would prepare itself for each.
+Tensor attend_fully_at_once(const AttentionInput& in, const Batch& batch) {
+  return std::get<0>(at::_flash_attention_forward(in.q,
+                                                  in.k,
+                                                  in.v,
+                                                  batch.offsets,
+                                                  batch.offsets,
+                                                  batch.longest,
+                                                  batch.longest,
+                                                  /*dropout_p=*/0.0,
+                                                  /*is_causal=*/true,
+                                                  /*return_debug_mask=*/false,
+                                                  in.scale));
+}
+
 /// Prefix under the gist mask, suffix over what it unfolds. One sequence.
 Tensor unfold(const AttentionInput& in, const SequenceGroup& group, const UnfoldMask& mask) {
   const int64_t prefix = group.layout.prefix_end(), n = group.layout.n_tokens();
@@ -71,16 +88,24 @@ TrainingAttention::TrainingAttention(const Batch& batch, const TrainingAttention
 
 Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
   route_loss_ = Tensor();
-  if (options_.route_queries > 0 && layer > 0) {
-    add_route_losses(in);
+  if (options_.routes && layer > 0 && !batch_.routes.levels.empty()) {
+    route_loss_ = route_loss(in, batch_.routes);
+  }
+  if (options_.mode == TrainingMode::kFull && batch_.groups.size() > 1 && in.q.is_cuda() &&
+      in.q.scalar_type() == torch::kBFloat16) {
+    return attend_fully_at_once(in, batch_);
   }
   const bool unfolds = options_.mode == TrainingMode::kUnfold && layer > 0;
+  std::vector<Tensor> outputs;
+  size_t first_group = 0;
   if (options_.mode != TrainingMode::kFull && !unfolds && batch_.together &&
       serves_windows(in.q, options_.rule.sink)) {
-    return gist_mask_attention(in.q, in.k, in.v, batch_.together, in.scale);
+    const AttentionInput rows = rows_of(in, 0, batch_.together->n_tokens);
+    outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, batch_.together, in.scale));
+    first_group = batch_.n_together;
   }
-  std::vector<Tensor> outputs;
-  for (const SequenceGroup& group : batch_.groups) {
+  for (size_t g = first_group; g < batch_.groups.size(); ++g) {
+    const SequenceGroup& group = batch_.groups[g];
     const AttentionInput rows = rows_of(in, group.first_row, group.n_rows());
     if (options_.mode == TrainingMode::kFull) {
       outputs.push_back(attend_fully(rows, group.n_sequences));
@@ -97,22 +122,6 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
   return outputs.size() == 1 ? outputs[0] : torch::cat(outputs);
 }
 
-void TrainingAttention::add_route_losses(const AttentionInput& in) {
-  for (const SequenceGroup& group : batch_.groups) {
-    if (group.layout.prefix_end() == 0) {
-      continue;
-    }
-    const Tensor loss = route_loss(rows_of(in, group.first_row, group.n_rows()),
-                                   group.layout,
-                                   group.n_sequences,
-                                   options_.rule,
-                                   options_.route_queries);
-    if (loss.defined()) {
-      route_loss_ = route_loss_.defined() ? route_loss_ + loss : loss;
-    }
-  }
-}
-
 const UnfoldMask& TrainingAttention::mask_of(const SequenceGroup& group, const AttentionInput& in) {
   std::unique_ptr<UnfoldMask>& mask = masks_[group.first_row];
   if (!mask) {
@@ -127,7 +136,7 @@ const UnfoldMask& TrainingAttention::mask_of(const SequenceGroup& group, const A
   return *mask;
 }
 
-Tensor TrainingAttention::take_route_loss() {
+Tensor TrainingAttention::take_layer_loss() {
   return std::exchange(route_loss_, Tensor());
 }
 

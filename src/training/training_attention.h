@@ -10,22 +10,28 @@
 
 namespace ssa {
 
-/// Full attention over raw sequences; the gist mask; or layer 0 and prefixes under it, while
-/// suffixes unfold.
-enum class TrainingMode { kFull, kGists, kUnfold };
+/// Full attention over raw sequences; the gist mask; layer 0 and prefixes under it, while suffixes
+/// unfold; or block-sparse attention over raw sequences (StreamAttention, not TrainingAttention).
+enum class TrainingMode { kFull, kGists, kUnfold, kSparse };
 
 struct TrainingAttentionOptions {
   TrainingMode mode = TrainingMode::kGists;
   MaskRule rule = {};
   SelectionOptions selection = {};  // kUnfold
-  /// Suffix queries of a sequence that routing distillation looks at, evenly spaced, the last among
-  /// them; 0: none.
-  int64_t route_queries = 0;
+  bool routes = false;              // routing distillation along the batch's plan
+  int64_t n_blocks = 0;             // kSparse; 0: as trained
+};
+
+/// A context with something to lose: what a layer adds to the loss beside its output.
+class TrainingContext : public AttentionContext {
+ public:
+  /// Of the layer that attended last, and forgets it; undefined where there is none.
+  virtual Tensor take_layer_loss() = 0;
 };
 
 /// Refers to the batch. attend() may be called again for a layer, when it is computed anew in the
 /// backward pass.
-class TrainingAttention : public AttentionContext {
+class TrainingAttention : public TrainingContext {
  public:
   TrainingAttention(const Batch& batch, const TrainingAttentionOptions& options);
 
@@ -34,10 +40,9 @@ class TrainingAttention : public AttentionContext {
   /// The routing loss of the layer that attended last, and forgets it: sum over sequences of the
   /// mean over heads, queries and levels of KL(teacher || student) (docs/gist_attention.md; spec
   /// section 5). Undefined where there is none: layer 0, sequences without gists, another mode.
-  Tensor take_route_loss();
+  Tensor take_layer_loss() override;
 
  private:
-  void add_route_losses(const AttentionInput& in);
   const UnfoldMask& mask_of(const SequenceGroup& group, const AttentionInput& in);
 
   const Batch& batch_;

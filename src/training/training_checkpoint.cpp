@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/list_folder.h"
 #include "base/remove_folder.h"
 #include "checkpoint/atomic_folder.h"
 #include "checkpoint/hf_save.h"
@@ -111,16 +113,12 @@ std::string step_name(int64_t step) {
 /// Whole checkpoints, oldest first.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& output) {
   std::vector<std::pair<int64_t, std::filesystem::path>> found;
-  if (!is_present(output)) {
-    return {};
-  }
-  for (const auto& entry : std::filesystem::directory_iterator(output)) {
-    const std::string name = entry.path().filename().string();
+  for (const std::filesystem::path& entry : list_folder(output)) {
+    const std::string name = entry.filename().string();
     // Unfinished ones have another name (AtomicFolder).
-    if (entry.is_directory() && name.starts_with("step-") &&
-        name.find_first_not_of("0123456789", 5) == std::string::npos && name.size() > 5 &&
-        is_present(entry.path() / kStateFile)) {
-      found.emplace_back(std::stoll(name.substr(5)), entry.path());
+    if (name.starts_with("step-") && name.find_first_not_of("0123456789", 5) == std::string::npos &&
+        name.size() > 5 && is_present(entry / kStateFile)) {
+      found.emplace_back(std::stoll(name.substr(5)), entry);
     }
   }
   std::sort(found.begin(), found.end());
@@ -133,30 +131,38 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 
 /// Removes what interrupted saves and removals have left: nobody else writes here.
 void sweep(const std::filesystem::path& output) {
-  std::vector<std::filesystem::path> leftovers;
-  for (const auto& entry : std::filesystem::directory_iterator(output)) {
-    const std::string name = entry.path().filename().string();
+  for (const std::filesystem::path& entry : list_folder(output)) {
+    const std::string name = entry.filename().string();
     if (name.starts_with(kBuildingPrefix) || name.starts_with(kRemovingPrefix)) {
-      leftovers.push_back(entry.path());
+      remove_folder(entry);
     }
-  }
-  for (const std::filesystem::path& leftover : leftovers) {
-    remove_folder(leftover);
   }
 }
 
+/// Parameters that the weights beside them hold rounded, or under other names.
+std::vector<std::pair<std::string, Tensor>> exact_parameters(const CausalLM& model,
+                                                             const Adapter* adapter) {
+  if (adapter != nullptr) {
+    return adapter->parameters();
+  }
+  std::vector<std::pair<std::string, Tensor>> wider;
+  for (const auto& parameter : model.named_parameters()) {
+    if (parameter.value().scalar_type() != model.dtype()) {
+      wider.emplace_back(parameter.key(), parameter.value());
+    }
+  }
+  return wider;
+}
+
 void write_state(const std::filesystem::path& folder,
-                 const CausalLM& model,
+                 const std::vector<std::pair<std::string, Tensor>>& parameters,
                  const TrainingState& state,
                  const std::pair<Tensor, Tensor>& moments,
                  int64_t optimizer_steps) {
   std::vector<NamedTensor> tensors = {{"first_moment", to_host(moments.first)},
                                       {"second_moment", to_host(moments.second)}};
-  for (const auto& parameter : model.named_parameters()) {
-    if (parameter.value().scalar_type() != model.dtype()) {  // rounded in model.safetensors
-      tensors.push_back({kParameterPrefix + parameter.key(),
-                         to_host(parameter.value().detach().to(torch::kCPU))});
-    }
+  for (const auto& [name, tensor] : parameters) {
+    tensors.push_back({kParameterPrefix + name, to_host(tensor.detach().to(torch::kCPU))});
   }
   write_safetensors(folder / kTensorsFile, tensors);
   write_file(folder / kStateFile,
@@ -187,7 +193,9 @@ void save_training_checkpoint(const std::filesystem::path& output,
                               AdamW& optimizer,
                               const TrainingState& state,
                               int64_t keep,
-                              ProcessGroup& group) {
+                              ProcessGroup& group,
+                              const Adapter* adapter,
+                              const Json& gist_config) {
   const auto moments = optimizer.moments();
   if (!group.is_main()) {
     return;
@@ -200,8 +208,14 @@ void save_training_checkpoint(const std::filesystem::path& output,
   // Built inside a hidden folder and renamed, so that what has the final name is whole.
   const std::filesystem::path building = output / (kBuildingPrefix + step_name(state.step));
   sweep(output);
-  save_hf_checkpoint(*trained_checkpoint(source, model, model.dtype()), building);
-  write_state(building, model, state, moments, optimizer.steps());
+  if (adapter != nullptr) {
+    AtomicFolder folder(building);
+    write_adapter(folder.path(), adapter->config(), gist_config, adapter->tensors(model.dtype()));
+    folder.commit();
+  } else {
+    save_hf_checkpoint(*trained_checkpoint(source, model, model.dtype()), building);
+  }
+  write_state(building, exact_parameters(model, adapter), state, moments, optimizer.steps());
   remove_folder(target);
   std::filesystem::rename(building, target);
   std::vector<std::filesystem::path> all = list_checkpoints(output);
@@ -221,22 +235,33 @@ std::optional<std::filesystem::path> newest_training_checkpoint(
 
 TrainingState load_training_checkpoint(const std::filesystem::path& folder,
                                        CausalLM& model,
-                                       AdamW& optimizer) {
+                                       AdamW& optimizer,
+                                       const Adapter* adapter) {
   const torch::NoGradGuard no_grad;
   const Json state = read_json_file(folder / kStateFile);
   const SafetensorsFile tensors(folder / kTensorsFile);
-  const SafetensorsSet weights(folder);
-  for (auto& parameter : model.named_parameters()) {
-    const bool is_wider = parameter.value().scalar_type() != model.dtype();
-    const Tensor saved = to_tensor(is_wider ? tensors.tensor(kParameterPrefix + parameter.key())
-                                            : weights.tensor(parameter.key()));
-    check(saved.sizes() == parameter.value().sizes() &&
-              saved.scalar_type() == parameter.value().scalar_type(),
+  const auto restore = [&](const std::string& name, Tensor parameter, const HostTensor& host) {
+    const Tensor saved = to_tensor(host);
+    check(saved.sizes() == parameter.sizes() && saved.scalar_type() == parameter.scalar_type(),
           folder.string(),
           ": ",
-          parameter.key(),
-          " does not fit the model: it was saved by a run with another model.dtype or model.path");
-    parameter.value().copy_(saved);
+          name,
+          " does not fit the model: it was saved by a run with another model.dtype, model.path or "
+          "[adapter]");
+    parameter.copy_(saved);
+  };
+  std::set<std::string> restored;
+  for (const auto& [name, parameter] : exact_parameters(model, adapter)) {
+    restore(name, parameter, tensors.tensor(kParameterPrefix + name));
+    restored.insert(name);
+  }
+  if (adapter == nullptr) {
+    const SafetensorsSet weights(folder);
+    for (const auto& parameter : model.named_parameters()) {
+      if (!restored.contains(parameter.key())) {
+        restore(parameter.key(), parameter.value(), weights.tensor(parameter.key()));
+      }
+    }
   }
   optimizer.restore(get_or<int64_t>(state, "optimizer_steps", 0),
                     to_tensor(tensors.tensor("first_moment")),

@@ -5,6 +5,9 @@
 //   program reads
 //                          training.safetensors                               moments, and float32
 //                          parameters of a bf16 model training.json step, rows taken, recipe
+//
+// Of an adapter's run: adapter_config.json, adapter_model.safetensors and gist_config.json in the
+// place of the model, and its float32 parameters in training.safetensors.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +16,7 @@
 #include <string>
 
 #include "checkpoint/checkpoint.h"
-#include "models/causal_lm.h"
+#include "models/adapter.h"
 #include "training/optimizer.h"
 
 namespace ssa {
@@ -37,14 +40,16 @@ std::unique_ptr<Checkpoint> open_untrained(const std::filesystem::path& folder);
 
 /// Writes OUTPUT/step-N, and removes all but the newest `keep` (0: none). Every process calls it;
 /// rank 0 writes. Throws Error if writing fails (a full disk, say); older checkpoints are then
-/// untouched.
+/// untouched. With an adapter it alone is saved, as AdapterFiles reads it, `gist_config` beside it.
 void save_training_checkpoint(const std::filesystem::path& output,
                               const Checkpoint& source,
                               const CausalLM& model,
                               AdamW& optimizer,
                               const TrainingState& state,
                               int64_t keep,
-                              ProcessGroup& group);
+                              ProcessGroup& group,
+                              const Adapter* adapter = nullptr,
+                              const Json& gist_config = nullptr);
 
 /// The newest whole checkpoint of a run; nothing if there is none.
 std::optional<std::filesystem::path> newest_training_checkpoint(
@@ -53,6 +58,7 @@ std::optional<std::filesystem::path> newest_training_checkpoint(
 /// Puts parameters and moments back, bit by bit. Throws Error naming what does not fit.
 TrainingState load_training_checkpoint(const std::filesystem::path& folder,
                                        CausalLM& model,
-                                       AdamW& optimizer);
+                                       AdamW& optimizer,
+                                       const Adapter* adapter = nullptr);
 
 }  // namespace ssa

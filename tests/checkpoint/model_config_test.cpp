@@ -86,6 +86,37 @@ TEST(ModelConfig, LlamaNsa) {
   EXPECT_EQ(parsed.nsa_inference_mode, "full");
 }
 
+TEST(ModelConfig, LlamaNsaIsSavedAsChanged) {
+  Json config = tiny_config();
+  config["model_type"] = "llama-nsa";
+  config["architectures"] = {"LlamaNSAForCausalLM"};
+  config["window_size"] = 128;
+  ModelConfig parsed = parse_hf_config(config, nullptr);
+  parsed.nsa_block_counts = 4;
+  parsed.nsa_inference_mode = "full";
+  const ModelConfig again = parse_hf_config(to_hf_config(parsed), nullptr);
+  EXPECT_EQ(again.nsa_block_size, 16);
+  EXPECT_EQ(again.nsa_block_counts, 4);
+  EXPECT_EQ(again.nsa_window_size, 128);
+  EXPECT_EQ(again.nsa_inference_mode, "full");
+}
+
+TEST(ModelConfig, LlamaNsaRefusesBadValues) {
+  const std::pair<const char*, Json> cases[] = {{"block_size", 0},
+                                                {"block_size", "16"},
+                                                {"block_counts", -1},
+                                                {"window_size", -128},
+                                                {"inference_mode", "dense"},
+                                                {"inference_mode", 1}};
+  for (const auto& [key, value] : cases) {
+    Json config = tiny_config();
+    config["model_type"] = "llama-nsa";
+    config["architectures"] = {"LlamaNSAForCausalLM"};
+    config[key] = value;
+    expect_error([&] { parse_hf_config(config, nullptr); }, {key});
+  }
+}
+
 TEST(ModelConfig, ArchitectureByClassAlone) {
   Json config = tiny_config();
   config.erase("model_type");

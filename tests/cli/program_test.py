@@ -120,6 +120,33 @@ class ProgramTest(unittest.TestCase):
             self.assertAlmostEqual(a, c, delta=1e-4)
         self.assertGreater(max(abs(a - b) for a, b in zip(by_one["logits"][2], full["logits"][2])), 1e-3)
 
+    def test_block_sparse_forms(self):
+        ids = [5 + i * i % 40 for i in range(90)]
+        full = self.logits(ids)["logits"][2]
+        blocks = ["--attention", "sparse", "--block-size", 8, "--blocks"]
+        sparse = self.logits(ids, *blocks, 2)["logits"][2]
+        for flags in ([*blocks, 2, "--decode-from", 60], [*blocks, 2, "-b", 7], [*blocks, 2, "--kernels", "reference"]):
+            for a, b in zip(sparse, self.logits(ids, *flags)["logits"][2]):
+                self.assertAlmostEqual(a, b, delta=1e-4)
+        self.assertGreater(max(abs(a - b) for a, b in zip(sparse, full)), 1e-3)
+        for a, b in zip(self.logits(ids, *blocks, 100)["logits"][2], full):
+            self.assertAlmostEqual(a, b, delta=1e-4)
+        nsa = GOLDEN / "models/llama-nsa"
+        for variant in ("ssa", "sparse-sparse", "moba", "fullattn"):
+            self.logits(ids, "--attention", "sparse", "--variant", variant, "--block-rule", "published", model=nsa)
+        facts = json.loads(run("info", nsa, "--json").stdout)
+        config = json.loads((nsa / "config.json").read_text())
+        self.assertEqual((facts["block size"], facts["blocks"]), (config["block_size"], config["block_counts"]))
+        self.assertEqual(facts["variant"], "ssa")
+
+    def test_longer_context(self):
+        positions = json.loads((self.model / "config.json").read_text())["max_position_embeddings"]
+        facts = json.loads(run("info", self.model, "--json", "--rope-scaling", "llama3:4").stdout)
+        self.assertEqual((facts["RoPE"], facts["positions"]), ("llama3", 4 * positions))
+        ids = list(range(5, 45))
+        plain, scaled = self.logits(ids)["logits"][2], self.logits(ids, "--rope-scaling", "linear:2")["logits"][2]
+        self.assertGreater(max(abs(a - b) for a, b in zip(plain, scaled)), 1e-3)
+
     def test_tokenize_form(self):
         rows = '{"text": "Hello <|x|> world"}\n\n{"text": ""}\n'
         pathlib.Path(self.path("rows.jsonl")).write_text(rows)
@@ -174,6 +201,38 @@ class ProgramTest(unittest.TestCase):
         self.assert_refused(run("logits", self.model, *flags[:4], "--attention", "ssa", "--gist-ids", "90,91,92"), "--plain-chunks")
         exclusive = run("logits", self.model, *flags, "--ratio", 8, "--budget", 64)
         self.assertEqual(exclusive.returncode, 2)
+
+    def test_block_flags_that_do_not_fit(self):
+        flags = ["--ids", self.ids_file([1, 2, 3]), "--out", self.path("x")]
+        nsa = GOLDEN / "models/llama-nsa"
+        sparse = ["--attention", "sparse"]
+        for model, extra, words in (
+                (nsa, [*sparse, "--block-size", 0], ["block size 0"]),
+                (nsa, [*sparse, "--blocks", -1], ["number of blocks -1"]),
+                (nsa, [*sparse, "--blocks", 17, "--block-size", 16, "--block-rule", "published"], ["17", "published"]),
+                (nsa, [*sparse, "--ratio", 8], ["--ratio", "gists"]),
+                (nsa, [*sparse, "--chunk", 4], ["--chunk", "gists"]),
+                (nsa, ["--attention", "full", "--blocks", 8], ["--blocks", "full"]),
+                (nsa, [*sparse, "--variant", "nsa"], ["window_size is 0"]),
+                (self.model, [*sparse, "--variant", "nsa"], ["llama", "gates"]),
+                (self.model, ["--variant", "moba"], ["--variant", "full"])):
+            self.assert_refused(run("logits", model, *flags, *extra), *words)
+        self.assertEqual(run("logits", nsa, *flags, *sparse, "--block-rule", "best").returncode, 2)
+        self.assertEqual(run("logits", nsa, *flags, "--rope-scaling", "llama3").returncode, 2)
+        copy = self.path("copy")
+        os.mkdir(copy)
+        config = json.loads((nsa / "config.json").read_text())
+        weights = (nsa / "model.safetensors").read_bytes()
+        pathlib.Path(copy, "model.safetensors").write_bytes(weights)
+        for change, words in (({"block_size": 0}, ["block_size"]), ({"inference_mode": "x"}, ["inference_mode"]),
+                              ({"window_size": 64}, ["window_size", "64", "--variant nsa"])):
+            pathlib.Path(copy, "config.json").write_text(json.dumps({**config, **change}))
+            self.assert_refused(run("logits", copy, *flags, *sparse), *words)
+        gateless = json.loads((self.model / "config.json").read_text())
+        gateless.update(model_type="llama-nsa", architectures=["LlamaNSAForCausalLM"])
+        pathlib.Path(copy, "config.json").write_text(json.dumps(gateless))
+        pathlib.Path(copy, "model.safetensors").write_bytes((self.model / "model.safetensors").read_bytes())
+        self.assert_refused(run("logits", copy, *flags, *sparse), "g_proj", "nothing")
 
     def test_broken_checkpoints(self):
         self.assert_refused(run("info", self.path("nothing")), "nothing")

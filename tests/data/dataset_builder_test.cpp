@@ -4,7 +4,7 @@
 
 #include "data/dataset_fixtures.h"
 #include "data/token_dataset.h"
-#include "data/tokenizer_fingerprint.h"
+#include "tokenizer/tokenizer_fingerprint.h"
 
 namespace ssa {
 namespace {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/remove_folder.h"
 #include "distributed/launcher.h"
 
 namespace ssa {
@@ -51,15 +52,6 @@ inline bool runs_as_rank(std::initializer_list<int> sizes) {
     EXPECT_EQ(launch_processes(options), 0) << size << " processes: " << reports;
   }
   return false;
-}
-
-/// Removes a folder of files. Not by remove_all: libtorch.so of 2.11 with CUDA brings one of its
-/// own, which crashes.
-inline void remove_folder(const std::filesystem::path& folder) {
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    std::filesystem::remove(entry.path());
-  }
-  std::filesystem::remove(folder);
 }
 
 }  // namespace ssa

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "engine/block_attention.h"
 #include "engine/gist_attention.h"
 #include "models/factory.h"
 #include "support/expect_error.h"
@@ -39,8 +40,19 @@ class EvaluatorTest : public ::testing::TestWithParam<ChunkSizes> {
     return ids;
   }
 
+  KvCache empty_cache(int64_t capacity) const {
+    return KvCache(model_->config(), torch::kFloat64, torch::kCPU, capacity);
+  }
+
   std::vector<MethodOutcome> run(const std::vector<std::string>& methods, bool has_gists = true) {
-    Evaluator evaluator({*model_, tokenizer_, settings_, nullptr, has_gists},
+    const auto make_sparse =
+        [&](const BlockOptions& options, int64_t capacity, BlockObserver* observer) {
+          auto attention = std::make_unique<BlockSparseAttention>(
+              empty_cache(capacity), empty_cache(capacity), options);
+          attention->set_observer(observer);
+          return attention;
+        };
+    Evaluator evaluator({*model_, tokenizer_, settings_, nullptr, has_gists, make_sparse},
                         parse_methods(methods, {settings_.chunk, has_gists}),
                         {.piece = 20, .predict = 3});
     return evaluator.run(prompt_, {});
@@ -121,12 +133,39 @@ TEST_P(EvaluatorTest, UnfoldsAsTheEngineDoes) {
   }
 }
 
+/// The whole sequence in one pass under block-sparse attention.
+TEST_P(EvaluatorTest, SparseReadsAndGoesOnSparsely) {
+  std::vector<int64_t> all;
+  for (const auto& piece : prompt_.pieces) {
+    all.insert(all.end(), piece.begin(), piece.end());
+  }
+  const std::vector<int64_t> fed = fed_suffix();
+  all.insert(all.end(), fed.begin(), fed.end());
+  const auto n = static_cast<int64_t>(all.size());
+  const auto outcomes = run({"full", "sparse:2@8", "sparse:100@8"}, false);
+  BlockSparseAttention attention(empty_cache(n), empty_cache(n), {.block_size = 8, .n_blocks = 2});
+  const torch::InferenceMode inference;
+  const Tensor hidden = model_->forward(torch::tensor(all), torch::arange(n), attention);
+  EXPECT_NEAR(outcomes[1].nll, answer_nll(hidden), 1e-9);
+  EXPECT_GT(std::fabs(outcomes[1].nll - outcomes[0].nll), 1e-6);
+  EXPECT_NEAR(outcomes[2].nll, outcomes[0].nll, 1e-9);
+  EXPECT_EQ(outcomes[2].answer, outcomes[0].answer);
+  for (size_t layer = 0; layer < outcomes[1].attended.size(); ++layer) {
+    // One whole block, and one up to the query: indices 94 to 103 are 6, 7, 0 ... 7 of theirs.
+    EXPECT_NEAR(outcomes[1].attended[layer], 8 + 5.1, 1e-9);
+    EXPECT_NEAR(outcomes[2].attended[layer], outcomes[0].attended[layer], 1e-9);
+    EXPECT_LE(outcomes[1].evidence_recall[layer], 1.0);
+    EXPECT_NEAR(outcomes[2].evidence_recall[layer], 1.0, 1e-12);
+  }
+}
+
 /// Whatever runs beside it, and however often a prefix is gone on from.
 TEST_P(EvaluatorTest, MethodsDoNotDisturbEachOther) {
-  const auto together = run({"h2o:4", "ssa:4", "full", "streaming:4", "gists", "alone"});
-  const char* names[] = {"full", "gists", "ssa:4", "alone"};
-  const size_t places[] = {2, 4, 1, 5};
-  for (size_t i = 0; i < 4; ++i) {
+  const auto together =
+      run({"h2o:4", "ssa:4", "full", "streaming:4", "gists", "alone", "sparse:2@8", "sparse:3@8"});
+  const char* names[] = {"full", "gists", "ssa:4", "alone", "sparse:2@8"};
+  const size_t places[] = {2, 4, 1, 5, 6};
+  for (size_t i = 0; i < std::size(names); ++i) {
     const MethodOutcome alone = run({names[i]})[0];
     EXPECT_NEAR(alone.nll, together[places[i]].nll, 1e-9) << names[i];
     EXPECT_EQ(alone.answer, together[places[i]].answer) << names[i];

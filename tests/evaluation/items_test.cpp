@@ -49,6 +49,18 @@ TEST(EvalMethods, AreParsed) {
   }
 }
 
+TEST(EvalMethods, BlocksStartFromTheDefaults) {
+  const MethodDefaults defaults{{8}, false, {.block_size = 16, .n_blocks = 12}};
+  const std::tuple<const char*, int64_t, int64_t> cases[] = {
+      {"sparse", 12, 16}, {"sparse:4", 4, 16}, {"sparse@32", 12, 32}, {"sparse:4@8", 4, 8}};
+  for (const auto& [text, n_blocks, block_size] : cases) {
+    const EvalMethod method = parse_method(text, defaults);
+    EXPECT_EQ(method.prefill, PrefillKind::kSparse) << text;
+    EXPECT_EQ(method.blocks.n_blocks, n_blocks) << text;
+    EXPECT_EQ(method.blocks.block_size, block_size) << text;
+  }
+}
+
 TEST(EvalMethods, SayWhatIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
       {"streming:8", "did you mean streaming?"},
@@ -59,6 +71,11 @@ TEST(EvalMethods, SayWhatIsWrong) {
       {"ssa:0", "neither a pivot"},
       {"ssa:8:8", "neither a pivot"},
       {"ssa@x", "x"},
+      {"sprse:8", "did you mean sparse?"},
+      {"sparse:x", "'x' is no number of blocks"},
+      {"sparse:0", "number of blocks 0"},
+      {"sparse:8@", "'' is no block size"},
+      {"sparse:8:8", "one part too many"},
   };
   for (const auto& [text, part] : cases) {
     expect_error([&, t = text] { parse_method(t, {{8}, true}); }, part);

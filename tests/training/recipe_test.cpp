@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/list_folder.h"
 #include "support/expect_error.h"
 #include "training/run_folder.h"
 
@@ -143,9 +144,9 @@ TEST(Recipe, ExamplesAreRecipes) {
   const std::filesystem::path examples =
       std::filesystem::path(SSA_GOLDEN_DIR) / "../../examples/recipes";
   int n_read = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(examples)) {
-    if (entry.path().extension() == ".toml") {
-      EXPECT_NO_THROW(read_recipe(entry.path(), {})) << entry.path();
+  for (const std::filesystem::path& entry : list_folder(examples)) {
+    if (entry.extension() == ".toml") {
+      EXPECT_NO_THROW(read_recipe(entry, {})) << entry;
       ++n_read;
     }
   }

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/file.h"
+#include "base/list_folder.h"
 #include "training/run_folder.h"
 
 namespace ssa {
@@ -108,10 +109,10 @@ TEST(EventFile, IsWhatTensorBoardReads) {
   EventFile events(folder / "tensorboard");
   events.scalars(7, {{"loss", 2.5}, {"validation/gists", -1e-3}});
   events.scalars(70000, {{"loss", 2.25}});
-  const auto entry = *std::filesystem::directory_iterator(folder / "tensorboard");
-  EXPECT_TRUE(entry.path().filename().string().starts_with("events.out.tfevents."));
+  const auto entry = list_folder(folder / "tensorboard").at(0);
+  EXPECT_TRUE(entry.filename().string().starts_with("events.out.tfevents."));
   const std::vector<std::string> records =
-      read_records(read_file(entry.path()));  // it is flushed: the file is still open
+      read_records(read_file(entry));  // it is flushed: the file is still open
   ASSERT_EQ(records.size(), 3U);
   EXPECT_EQ(Message(records[0]).one(3), "brain.Event:2");
   EXPECT_GT(read_number<double>(Message(records[0]).one(1)), 1.6e9);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "support/copy_folder.h"
 #include "support/expect_error.h"
 #include "training/run_folder.h"
 #include "training/training_checkpoint.h"
@@ -23,10 +24,9 @@ TrainerOptions resuming(std::function<void(const std::string& line)> on_line = {
 
 std::vector<std::string> list(const std::filesystem::path& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    names.push_back(entry.path().filename().string());
+  for (const std::filesystem::path& entry : list_folder(folder)) {
+    names.push_back(entry.filename().string());
   }
-  std::sort(names.begin(), names.end());
   return names;
 }
 
@@ -72,7 +72,7 @@ TEST_P(ResumedRun, TakesTheSameNextTenSteps) {
                                         "3"};
   run(folder.recipe(overrides));
   std::filesystem::create_directories(folder / "again");
-  std::filesystem::copy(folder / "out/step-000004", folder / "again/step-000004");
+  copy_folder(folder / "out/step-000004", folder / "again/step-000004");
   overrides.insert(overrides.end(), {"--job.output", (folder / "again").string()});
   std::vector<std::string> lines;
   const TrainingResult result = run(
@@ -107,8 +107,8 @@ TEST(Trainer, TakesWholeCheckpointsAlone) {
   EXPECT_FALSE(newest_training_checkpoint(folder / "out"));
   run(folder.recipe({"--checkpoint.interval", "2"}));
   // What interrupted writes leave, and other folders.
-  std::filesystem::copy(folder / "out/step-000004", folder / "out/.building-step-000009");
-  std::filesystem::copy(folder / "out/step-000004", folder / "out/.removing-step-000001");
+  copy_folder(folder / "out/step-000004", folder / "out/.building-step-000009");
+  copy_folder(folder / "out/step-000004", folder / "out/.removing-step-000001");
   std::filesystem::create_directories(folder / "out/step-000007");
   std::filesystem::create_directories(folder / "out/step-9x");
   EXPECT_EQ(newest_training_checkpoint(folder / "out"), folder / "out/step-000004");

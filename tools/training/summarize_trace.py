@@ -37,10 +37,27 @@ def overlap(a, b):
     return shared
 
 
+def print_gaps(spans, events, n):
+    """The device's longest rests, and what the program was calling when each ended."""
+    gaps = sorted(((b[0] - a[1], a[1], b[0]) for a, b in zip(spans, spans[1:])), reverse=True)
+    for limit in (1000, 100, 20, 0):
+        some = [gap for gap, _, _ in gaps if gap >= limit]
+        print(f"rests of {limit} us and more: {len(some)}, {sum(some) / 1e3:.2f} ms together")
+    calls = [e for e in events if e.get("ph") == "X" and e.get("cat") in ("cpu_op", "cuda_runtime", "user_annotation")]
+    for gap, begin, end in gaps[:n]:
+        during = collections.Counter()
+        for e in calls:
+            shared = min(end, e["ts"] + e["dur"]) - max(begin, e["ts"])
+            if shared > 0:
+                during[e["name"]] += shared
+        print(f"  {gap:8.0f} us: " + ", ".join(f"{name} {time:.0f}" for name, time in during.most_common(6)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trace")
     parser.add_argument("--top", type=int, default=25)
+    parser.add_argument("--gaps", type=int, default=0, help="show so many of the device's longest rests")
     args = parser.parse_args()
     events = json.load(open(args.trace))["traceEvents"]
     device = [e for e in events if e.get("ph") == "X" and e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
@@ -50,6 +67,7 @@ def main():
     whole = max(end for _, end in spans) - min(begin for begin, _ in spans)
     busy = length(merged(spans))
     print(f"device: {whole / 1e3:.2f} ms from first to last event, busy {busy / 1e3:.2f} ms ({busy / whole:.0%}), {len(device)} events")
+    print_gaps(merged(spans), events, args.gaps)
     by_name = collections.defaultdict(lambda: [0.0, 0])
     for e in device:
         entry = by_name[e["name"][:110]]

@@ -1,10 +1,11 @@
 // Attention of one sequence's tokens over its paged cache on the CPU: dense, under the gist mask,
-// and unfolding.
+// unfolding, and over chosen blocks.
 #pragma once
 
 #include <functional>
 #include <vector>
 
+#include "engine/cpu/block_selection.h"
 #include "engine/cpu/chunk_selection.h"
 #include "engine/cpu/head_job.h"
 #include "engine/cpu/team.h"
@@ -26,6 +27,13 @@ struct Choice {
   KeptGists kept;        // empty unless asked for
   int64_t n_keys = 0;    // attended
   int64_t n_scored = 0;  // gists, or what stands for chunks
+};
+
+/// The same of blocks.
+struct BlockChoice {
+  std::vector<int64_t> blocks;  // ascending; empty unless asked for
+  int64_t n_keys = 0;           // attended
+  int64_t n_scored = 0;         // means
 };
 
 /// What unfold() has to know beside the block.
@@ -55,6 +63,13 @@ class PagedAttention {
   const std::vector<Choice>& unfold(const SelectionContext& context,
                                     const QueryBlock& block,
                                     const UnfoldOptions& options);
+  /// By block selection; token i has index first + i in the sequence, whose keys up to there are in
+  /// the cache, and their means. Returns the choices of each token and key/value head: [n_tokens *
+  /// n_kv_heads].
+  const std::vector<BlockChoice>& sparse(const BlockContext& context,
+                                         const QueryBlock& block,
+                                         int64_t first,
+                                         bool wants_blocks);
 
  private:
   using BuildJob = std::function<void(int64_t token, int64_t kv_head, HeadJob& job)>;
@@ -83,15 +98,21 @@ class PagedAttention {
   void unfold_token(const SelectionContext& context,
                     const QueryBlock& block,
                     const UnfoldOptions& options);
+  void sparse_token(const BlockContext& context,
+                    const QueryBlock& block,
+                    int64_t first,
+                    bool wants_blocks);
 
   int n_threads_;
-  std::vector<HeadJob> jobs_;                  // a key/value head, or a thread
-  std::vector<ChunkSelection> selections_;     // the same
-  std::vector<StateBuffer> states_;            // [n_threads * n_kv_heads], or a thread
-  std::vector<std::vector<KvRun>> runs_;       // a thread
-  std::vector<std::vector<float>> rows_;       // a thread: gathered queries
-  std::vector<std::vector<int64_t>> visible_;  // a thread
+  std::vector<HeadJob> jobs_;                     // a key/value head, or a thread
+  std::vector<ChunkSelection> selections_;        // the same
+  std::vector<BlockSelection> block_selections_;  // the same
+  std::vector<StateBuffer> states_;               // [n_threads * n_kv_heads], or a thread
+  std::vector<std::vector<KvRun>> runs_;          // a thread
+  std::vector<std::vector<float>> rows_;          // a thread: gathered queries
+  std::vector<std::vector<int64_t>> visible_;     // a thread
   std::vector<Choice> choices_;
+  std::vector<BlockChoice> block_choices_;
 };
 
 }  // namespace ssa::cpu

@@ -48,4 +48,37 @@ struct SiluTimesBackward {
 };
 int silu_times_backward(const SiluTimesBackward& args, CUstream_st* stream);
 
+/// sum = x + residual (rounded to bf16), out = weight * bf16(sum / rms(sum)). All [rows, columns]
+/// and contiguous; columns <= kMaxNormColumns.
+struct AddNorm {
+  const void* x = nullptr;
+  const void* residual = nullptr;  ///< Null: sum is x, and is not written.
+  const void* weight = nullptr;    ///< [columns]
+  void* sum = nullptr;             ///< May be x or residual.
+  void* out = nullptr;
+  float* inverse_rms = nullptr;  ///< [rows], for the backward pass; null: not kept.
+  float eps = 0;
+  int64_t rows = 0;
+  int32_t columns = 0;
+};
+constexpr int32_t kMaxNormColumns = 8192;
+int add_rms_norm(const AddNorm& args, CUstream_st* stream);
+
+/// dx (of x and of residual alike) = dsum + the gradient through the norm.
+struct AddNormBackward {
+  const void* sum = nullptr;
+  const void* weight = nullptr;
+  const float* inverse_rms = nullptr;
+  const void* dout = nullptr;
+  const void* dsum = nullptr;  ///< What else sum's gradient is made of; null: nothing.
+  void* dx = nullptr;          ///< May be dsum or dout.
+  float* dweight = nullptr;    ///< [columns], f32.
+  bool add_to_dweight = false;
+  void* workspace = nullptr;  ///< Device, 16-byte aligned, add_rms_norm_workspace() bytes.
+  int64_t rows = 0;
+  int32_t columns = 0;
+};
+int add_rms_norm_backward(const AddNormBackward& args, CUstream_st* stream);
+int64_t add_rms_norm_workspace(int64_t rows, int32_t columns);
+
 }  // namespace ssa::cuda

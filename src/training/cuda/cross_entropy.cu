@@ -31,7 +31,8 @@ __device__ void unpack(const uint4& raw, float (&x)[kWidth]) {
 }
 
 /// A block a row.
-__global__ void __launch_bounds__(kThreads) cross_entropy_rows(uint4* logits, const int64_t* targets, float* losses, int64_t columns) {
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_rows(uint4* logits, const int64_t* targets, float* losses, int64_t columns) {
   uint4* row = logits + blockIdx.x * (columns / kWidth);
   const auto n = static_cast<int>(columns / kWidth);
   Softmax mine = {-INFINITY, 0.0F};
@@ -54,7 +55,8 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_rows(uint4* logits, co
     mine = merge(mine, {largest, sum});
   }
   for (int lane = 16; lane > 0; lane /= 2) {
-    mine = merge(mine, {__shfl_xor_sync(~0U, mine.largest, lane), __shfl_xor_sync(~0U, mine.sum, lane)});
+    mine = merge(mine,
+                 {__shfl_xor_sync(~0U, mine.largest, lane), __shfl_xor_sync(~0U, mine.sum, lane)});
   }
   __shared__ Softmax warps[kThreads / 32];
   if (threadIdx.x % 32 == 0) {
@@ -89,14 +91,20 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_rows(uint4* logits, co
 
 }  // namespace
 
-int cross_entropy(void* logits, const int64_t* targets, float* losses, int64_t rows, int64_t columns, CUstream_st* stream) {
+int cross_entropy(void* logits,
+                  const int64_t* targets,
+                  float* losses,
+                  int64_t rows,
+                  int64_t columns,
+                  CUstream_st* stream) {
   if (rows == 0) {
     return 0;
   }
   if (columns % kWidth != 0) {
     return cudaErrorInvalidValue;
   }
-  cross_entropy_rows<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(static_cast<uint4*>(logits), targets, losses, columns);
+  cross_entropy_rows<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
+      static_cast<uint4*>(logits), targets, losses, columns);
   return cudaGetLastError();
 }
 

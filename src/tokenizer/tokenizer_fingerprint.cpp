@@ -1,4 +1,4 @@
-#include "data/tokenizer_fingerprint.h"
+#include "tokenizer/tokenizer_fingerprint.h"
 
 #include <algorithm>
 #include <array>

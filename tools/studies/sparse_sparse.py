@@ -1,0 +1,230 @@
+"""The study of docs/studies/sparse_sparse.md: small models from scratch, one a run, trained and measured in one go.
+
+    python3 tools/studies/sparse_sparse.py --ssa build/ssa --tokenizer FOLDER --train DATASET --held-out FILE.txt --out runs/study \\
+        --runs ssa,fullattn,moba --millions 50 [--seeds 1,2] [--device cuda] [--needles 4096=needles-4k.jsonl,8192=needles-8k.jsonl]
+
+FOLDER: tokenizer.json and, if it is there, tokenizer_config.json. DATASET: of `ssa data build` with that tokenizer. A run trains,
+scores the held-out text in full and sparse mode at one, two and four times the trained length over all budgets, asks the needles,
+and appends one line of JSON to OUT/results.jsonl. Runs that have a line there already are passed over, so that the study can be
+spread over several leases of a machine; --list shows them. `sparse_sparse_report.py` beside this file makes tables and plots of the lines.
+Python's standard library alone.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+# name: settings of [sparse]
+VARIANTS = {
+    "ssa": {"variant": "ssa", "alignment_weight": 10.0},
+    "ssa160": {"variant": "ssa", "alignment_weight": 160.0},
+    "fullattn": {"variant": "fullattn"},
+    "moba": {"variant": "moba"},
+    "nsa": {"variant": "nsa", "window": 128},
+    "unaligned": {"variant": "ssa", "alignment": "none"},
+    "full_learns": {"variant": "ssa", "alignment": "full"},
+    "sparse_learns": {"variant": "ssa", "alignment": "sparse"},
+    "layer_streams": {"variant": "ssa", "stream": "layer"},
+}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--ssa", default="build/ssa")
+    parser.add_argument("--tokenizer", required=True, type=pathlib.Path)
+    parser.add_argument("--train", required=True, help="dataset of ssa data build")
+    parser.add_argument("--held-out", required=True, help="text file")
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    parser.add_argument("--runs", default="all", help="comma list of " + ", ".join(VARIANTS) + "; all")
+    parser.add_argument("--millions", type=float, default=50, help="tokens to train on, in millions")
+    parser.add_argument("--seeds", default="1")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--needles", default="", help="LENGTH=FILE.jsonl, a comma list; documents of that many tokens")
+    parser.add_argument("--needle-items", type=int, default=100)
+    parser.add_argument("--length", type=int, default=4096, help="tokens a row")
+    parser.add_argument("--held-out-tokens", type=int, default=131072)
+    parser.add_argument("--budgets", default="4,8,16,32,64")
+    parser.add_argument("--block-size", type=int, default=16)
+    parser.add_argument("--blocks", type=int, default=16)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=11)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--kv-heads", type=int, default=2)
+    parser.add_argument("--head-dim", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16, help="rows a step")
+    parser.add_argument("--micro-batch", type=int, default=4, help="rows a forward pass: one stream each")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--boundaries", default="separate", choices=["separate", "join"])
+    parser.add_argument("--whole-rows", action="store_true", help="rows are windows of one document")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--list", action="store_true", help="what would run")
+    parser.add_argument("--keep-checkpoints", action="store_true")
+    return parser.parse_args()
+
+
+def model_config(args):
+    """About 10 million parameters with the default sizes and 8,192 tokens; room for four times the trained length."""
+    tokenizer = json.loads((args.tokenizer / "tokenizer.json").read_text())
+    n_words = 1 + max([*tokenizer["model"]["vocab"].values(), *(token["id"] for token in tokenizer.get("added_tokens", []))])
+    source = args.tokenizer / "config.json"
+    given = json.loads(source.read_text()) if source.exists() else {}
+    return {
+        "architectures": ["LlamaNSAForCausalLM"], "model_type": "llama-nsa", "hidden_act": "silu", "rms_norm_eps": 1e-5,
+        "vocab_size": (n_words + 63) // 64 * 64, "hidden_size": args.hidden, "intermediate_size": 8 * args.hidden // 3 // 32 * 32,
+        "num_hidden_layers": args.layers, "num_attention_heads": args.heads, "num_key_value_heads": args.kv_heads,
+        "head_dim": args.head_dim, "max_position_embeddings": 4 * args.length, "rope_theta": 500000.0,
+        "tie_word_embeddings": True, "bos_token_id": given.get("bos_token_id"), "eos_token_id": given.get("eos_token_id"),
+        "block_size": args.block_size, "block_counts": args.blocks, "window_size": 0, "inference_mode": "sparse"}
+
+
+def count_parameters(config):
+    hidden, inner, width = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    layer = 2 * hidden * width + 2 * hidden * keys + 3 * config["num_attention_heads"] * hidden + 3 * hidden * inner + 2 * hidden
+    return config["vocab_size"] * hidden + config["num_hidden_layers"] * layer + hidden
+
+
+def write_model_folder(args, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(model_config(args), indent=2))
+    for path in args.tokenizer.glob("tokenizer*.json"):
+        shutil.copy(path, folder)
+
+
+def toml(value):
+    return json.dumps(value) if not isinstance(value, bool) else str(value).lower()
+
+
+def write_recipe(args, name, seed, folder):
+    steps = max(1, round(args.millions * 1e6 / (args.batch * args.length)))
+    budgets = [int(b) for b in args.budgets.split(",")]
+    sections = {
+        "job": {"output": str(folder / "out"), "seed": seed},
+        "model": {"path": str(folder / "model"), "init": "random", "dtype": args.dtype, "device": args.device},
+        "data": {"sources": [args.train], "seq_len": args.length, "boundaries": args.boundaries, "whole_rows": args.whole_rows},
+        "objective": {"sparse_sparse": 1.0},
+        "sparse": {"block_size": args.block_size, "blocks": args.blocks, **VARIANTS[name]},
+        "optimizer": {"lr": args.lr, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1},
+        "lr_scheduler": {"warmup_steps": min(steps - 1, max(1, steps // 100)), "decay": "cosine", "min_ratio": 0.0},
+        "training": {"steps": steps, "global_batch_size": args.batch, "micro_batch_size": args.micro_batch, "max_norm": 1.0,
+                     "max_loss_growth": 0.0},
+        "metrics": {"log_interval": max(1, steps // 200), "tensorboard": False},
+    }
+    lines = []
+    for section, values in sections.items():
+        lines += [f"[{section}]"] + [f"{key} = {toml(value)}" for key, value in values.items()] + [""]
+    (folder / "recipe.toml").write_text("\n".join(lines))
+    return steps, budgets
+
+
+def call(command, log):
+    """Runs it; what it says goes to a file. Returns seconds, or None where it failed."""
+    start = time.time()
+    with open(log, "w") as out:
+        code = subprocess.run([str(part) for part in command], stdout=out, stderr=subprocess.STDOUT).returncode
+    if code != 0:
+        tail = pathlib.Path(log).read_text().strip().splitlines()[-3:]
+        print(f"  failed ({code}): {' '.join(map(str, command[:4]))} ...: {' / '.join(tail)}", flush=True)
+        return None
+    return time.time() - start
+
+
+def read_log(path):
+    """The columns of log.csv, each a list of numbers (None where empty)."""
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    columns = zip(*rows[1:])
+    return {name: [float(cell) if cell else None for cell in column] for name, column in zip(rows[0], columns)}
+
+
+def measure(args, model, mode_flags, folder, budgets):
+    """Losses over budgets and what attention keeps, by length and by scaling of positions."""
+    common = ["--device", args.device, *(["-t", args.threads] if args.threads else [])]
+    lengths = []
+    for times in (1, 2, 4):
+        for scaling in ([""] if times == 1 else ["", f"llama3:{times}:{args.length}"]):
+            length = times * args.length
+            out = folder / f"sparsity-{times}x{'-scaled' if scaling else ''}.json"
+            command = [args.ssa, "eval", "sparsity", model, args.held_out, *mode_flags, *common, "--length", length, "--windows",
+                       max(1, args.held_out_tokens // length), "--budgets", ",".join(map(str, budgets)), "--out", out]
+            if scaling:
+                command += ["--rope-scaling", scaling]
+            if call(command, folder / "eval.log") is not None:
+                result = json.loads(out.read_text())
+                if times > 1:
+                    del result["layers"]
+                lengths.append({"times": times, "rope_scaling": scaling, **result})
+    return lengths
+
+
+def ask_needles(args, model, mode_flags, folder, budgets):
+    results = []
+    for entry in filter(None, args.needles.split(",")):
+        length, path = entry.split("=", 1)
+        scaling = [] if int(length) <= args.length else ["--rope-scaling", f"llama3:{int(length) // args.length}:{args.length}"]
+        summary = folder / f"needle-{length}.json"
+        methods = ",".join(["full"] + [f"sparse:{budget}" for budget in budgets])
+        command = [args.ssa, "eval", "niah", model, "--data", path, "--out", folder / f"needle-{length}.jsonl", "--summary", summary,
+                   "--methods", methods, "--limit", args.needle_items, "--device", args.device, "-b", 2048, *mode_flags, *scaling]
+        if call(command, folder / "needle.log") is not None:
+            results.append({"length": int(length), "methods": json.loads(summary.read_text())["methods"]})
+    return results
+
+
+def run(args, name, seed):
+    label = f"{name}-{args.millions:g}M-s{seed}"
+    folder = args.out / label
+    shutil.rmtree(folder, ignore_errors=True)
+    write_model_folder(args, folder / "model")
+    steps, budgets = write_recipe(args, name, seed, folder)
+    print(f"{label}: {steps} steps", flush=True)
+    seconds = call([args.ssa, "train", folder / "recipe.toml"], folder / "train.log")
+    config = model_config(args)
+    line = {"run": name, "seed": seed, "millions": args.millions, "steps": steps, "lr": args.lr, "length": args.length,
+            "batch": args.batch, "micro_batch": args.micro_batch, "boundaries": args.boundaries, "whole_rows": args.whole_rows,
+            "parameters": count_parameters(config), "sparse": VARIANTS[name], "block_size": args.block_size, "blocks": args.blocks,
+            "heads": [args.heads, args.kv_heads, args.head_dim], "dtype": args.dtype, "train_seconds": seconds}
+    if (folder / "out/log.csv").exists():
+        line["log"] = read_log(folder / "out/log.csv")
+    checkpoints = sorted((folder / "out").glob("step-*"))
+    if seconds is not None and checkpoints:
+        variant = VARIANTS[name]["variant"]
+        mode_flags = ["--variant", variant] if variant == "nsa" else []
+        line["lengths"] = measure(args, checkpoints[-1], mode_flags, folder, budgets)
+        line["needles"] = ask_needles(args, checkpoints[-1], [], folder, budgets)
+    if not args.keep_checkpoints:
+        for path in (folder / "out").glob("step-*/training.safetensors"):
+            path.unlink()
+    with open(args.out / "results.jsonl", "a") as out:
+        out.write(json.dumps(line) + "\n")
+    scored = line.get("lengths") or [{}]
+    print(f"{label}: {seconds or 0:.0f} s, full loss {scored[0].get('full_loss')}, sparse {scored[0].get('sparse_loss')}", flush=True)
+
+
+def main():
+    args = parse_arguments()
+    names = list(VARIANTS) if args.runs == "all" else args.runs.split(",")
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        sys.exit(f"--runs {unknown[0]} is not known; known are {', '.join(VARIANTS)}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out / "results.jsonl"
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = {(line["run"], line["seed"], line["millions"]) for line in done if line.get("lengths")}
+    print(f"{count_parameters(model_config(args)) / 1e6:.2f}M parameters")
+    for seed in map(int, args.seeds.split(",")):
+        for name in names:
+            if (name, seed, args.millions) in done:
+                print(f"{name}, seed {seed}: done")
+            elif args.list:
+                print(f"{name}, seed {seed}, {args.millions:g}M tokens")
+            else:
+                run(args, name, seed)
+
+
+if __name__ == "__main__":
+    main()
