@@ -88,10 +88,10 @@ PlanProblems::PlanProblems(const GistMaskPlan& plan,
     : plan_(plan), shape_(shape), k_(take_keys(k, shape)), v_(take_keys(v, shape)), scale_(scale) {}
 
 PartialInput PlanProblems::near(const Tensor& q) const {
-  const Tensor bias = visible_bias(plan_.near_visible, q.scalar_type())
-                          .repeat_interleave(shape_.group, 1)
-                          .unsqueeze(0)
-                          .expand({shape_.n_batch(), -1, -1, -1});
+  // Repeated as a mask: a bias that is copied loses the rows' alignment.
+  const Tensor visible = plan_.near_visible.repeat_interleave(shape_.group, 1);
+  const Tensor bias =
+      visible_bias(visible, q.scalar_type()).unsqueeze(0).expand({shape_.n_batch(), -1, -1, -1});
   return input(as_blocks(q), plan_.near_keys, plan_.n_blocks, bias);
 }
 

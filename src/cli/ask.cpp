@@ -67,8 +67,10 @@ std::vector<std::vector<int64_t>> encode_pieces(const GenerationSession& session
   pieces.push_back(chat ? tokenizer.encode(frame.header, {.add_special = false})
                         : tokenizer.encode("", {.add_special = true}));
   for (const std::string& document : flags.documents) {
-    pieces.push_back(tokenizer.encode(read_text(document) + "\n\n",
-                                      {.add_special = false, .parse_special = false}));
+    std::string text = read_text(document);
+    text.erase(text.find_last_not_of(" \t\r\n") + 1);  // as in training: no white space at its end
+    pieces.push_back(
+        tokenizer.encode(text + "\n\n", {.add_special = false, .parse_special = false}));
   }
   std::erase_if(pieces, [](const std::vector<int64_t>& piece) { return piece.empty(); });
   return pieces;

@@ -28,7 +28,7 @@ struct EvalFlags {
   std::optional<std::string> header, document, question, answer;
   std::string system;
   bool chat = false, many_lines = false;
-  int64_t limit = 0, batch_size = 1024;
+  int64_t limit = 0, batch_size = 8192;
   std::optional<int64_t> predict;
   int64_t prefix_tokens = 0, suffix_tokens = 512;
 };
@@ -121,14 +121,14 @@ std::vector<EvalPrompt> make_prompts(const std::vector<EvalItem>& items,
 }
 
 /// One line a method and item, written as they come.
-std::vector<Json> evaluate(Evaluator& evaluator,
+std::vector<Json> evaluate(const Evaluator& evaluator,
                            EvalTask task,
                            const std::vector<EvalPrompt>& prompts,
                            const EvalFlags& flags) {
   const auto known = flags.budget_from.empty() ? std::map<std::string, KnownBudgets>()
                                                : budgets_of(read_result_lines(flags.budget_from));
   AtomicFile out{std::filesystem::path(flags.out)};
-  ProgressBar bar("evaluating");
+  ProgressBar bar("evaluating", "items");
   std::vector<Json> lines;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const EvalPrompt& prompt = prompts[i];

@@ -127,6 +127,7 @@ LoadedModel load(const ModelFlags& flags) {
   loaded.model = load_model(*loaded.base, options);
   if (files) {
     loaded.adapter = Adapter::load(*loaded.model, *files, loaded.model->dtype());
+    loaded.adapter->pack(*loaded.model);
   }
   return loaded;
 }

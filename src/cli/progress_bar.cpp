@@ -21,10 +21,12 @@ int terminal_width() {
 
 }  // namespace
 
-ProgressBar::ProgressBar(std::string label)
+ProgressBar::ProgressBar(std::string label, std::string unit)
     : label_(std::move(label)),
+      unit_(std::move(unit)),
       terminal_(isatty(STDERR_FILENO) == 1),
-      last_(std::chrono::steady_clock::now()) {}
+      begin_(std::chrono::steady_clock::now()),
+      last_(begin_) {}
 
 ProgressBar::~ProgressBar() {
   if (drawn_ && terminal_) {
@@ -42,28 +44,39 @@ void ProgressBar::update(int64_t done, int64_t total) {
   }
   last_ = now;
   drawn_ = true;
-  draw(static_cast<double>(done) / static_cast<double>(total));
+  draw(static_cast<double>(done) / static_cast<double>(total), rate_of(done));
+}
+
+/// ", 12.3 items/s"
+std::string ProgressBar::rate_of(int64_t done) const {
+  const std::chrono::duration<double> seconds = last_ - begin_;
+  if (unit_.empty() || seconds.count() <= 0) {
+    return {};
+  }
+  char number[32];
+  std::snprintf(number, sizeof number, ", %.3g ", static_cast<double>(done) / seconds.count());
+  return number + unit_ + "/s";
 }
 
 ProgressFn ProgressBar::callback() {
   return [this](int64_t done, int64_t total) { update(done, total); };
 }
 
-void ProgressBar::draw(double share) {
+void ProgressBar::draw(double share, const std::string& rate) {
   char percent[16];
   std::snprintf(percent, sizeof percent, "%3.0f%%", 100 * share);
   if (!terminal_) {
-    log_info(label_, " ", percent);
+    log_info(label_, " ", percent, rate);
     return;
   }
-  // label + " [" + bar + "] " + "100%", never wider than the terminal: a wrapped bar cannot be
-  // wiped.
-  const int room = terminal_width() - static_cast<int>(label_.size()) - 9;
+  // label + " [" + bar + "] " + "100%" + rate, never wider than the terminal: a wrapped bar cannot
+  // be wiped.
+  const int room = terminal_width() - static_cast<int>(label_.size() + rate.size()) - 9;
   const int width = std::clamp(room, 0, 40);
   const auto filled = static_cast<size_t>(share * width);
   const std::string bar =
       std::string(filled, '#') + std::string(static_cast<size_t>(width) - filled, '.');
-  std::fprintf(stderr, "\r%s [%s] %s\x1b[K", label_.c_str(), bar.c_str(), percent);
+  std::fprintf(stderr, "\r%s [%s] %s%s\x1b[K", label_.c_str(), bar.c_str(), percent, rate.c_str());
 }
 
 }  // namespace ssa

@@ -11,7 +11,8 @@ namespace ssa {
 /// Draws nothing for steps that end within half a second. Not thread-safe.
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string label);
+  /// `unit`: what update() counts, so that its rate is shown ("items"); empty: no rate.
+  explicit ProgressBar(std::string label, std::string unit = {});
   /// Wipes the bar.
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
@@ -22,12 +23,13 @@ class ProgressBar {
   ProgressFn callback();
 
  private:
-  void draw(double share);
+  void draw(double share, const std::string& rate);
+  std::string rate_of(int64_t done) const;
 
-  std::string label_;
+  std::string label_, unit_;
   bool terminal_;
   bool drawn_ = false;
-  std::chrono::steady_clock::time_point last_;
+  std::chrono::steady_clock::time_point begin_, last_;
 };
 
 }  // namespace ssa

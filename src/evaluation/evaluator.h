@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,7 @@ struct EvalModel {
 };
 
 struct EvalOptions {
-  int64_t piece = 1024;  // tokens of the prefix a forward pass
+  int64_t piece = 8192;  // tokens of the prefix a forward pass
   int64_t predict = 32;  // most tokens of a greedy answer; 0: those of the gold answer
   bool stop_at_newline = true;
   int64_t gain_tokens = 256;  // of a suffix that is scored itself: its start, for the kept gain
@@ -70,7 +71,7 @@ class Evaluator {
   /// One outcome a method, in their order. `known`: budgets measured elsewhere, for ratios at which
   /// no method here unfolds by gists. Throws Error naming file and line for a prompt that the
   /// model's positions cannot hold.
-  std::vector<MethodOutcome> run(const EvalPrompt& prompt, const KnownBudgets& known);
+  std::vector<MethodOutcome> run(const EvalPrompt& prompt, const KnownBudgets& known) const;
   const std::vector<EvalMethod>& methods() const { return methods_; }
 
  private:
@@ -85,8 +86,15 @@ class Evaluator {
 
   std::vector<Prefill> plan() const;
   void check_length(const EvalPrompt& prompt) const;
-  GistLayout lay(const EvalPrompt& prompt, const ChunkSizes& chunk) const;
+  GistLayout lay_prefix(const EvalPrompt& prompt, const ChunkSizes& chunk) const;
+  GistLayout with_suffix(GistLayout prefix, const EvalPrompt& prompt) const;
   int64_t most_new_tokens(const EvalPrompt& prompt) const;
+  int64_t most_suffix_tokens(const EvalPrompt& prompt) const;
+  void run_batch(Reading& reading,
+                 std::span<const size_t> batch,
+                 const KnownBudgets& known,
+                 KnownBudgets& measured,
+                 std::vector<MethodOutcome>& outcomes) const;
 
   EvalModel model_;
   std::vector<EvalMethod> methods_;

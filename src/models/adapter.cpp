@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "nn/number_type.h"
 #include "tensor/convert.h"
 
 namespace ssa {
@@ -26,6 +27,7 @@ Adapter::Adapter(CausalLM& model, const AdapterConfig& config, torch::ScalarType
   const auto options = torch::dtype(held).device(model.device());
   for (const LowRankSite& site : model.low_rank_sites()) {
     Update update;
+    update.form = site.int8 ? PackedUpdate::Form::kInt8 : PackedUpdate::Form::kPlain;
     std::vector<LowRank::Part> parts;
     for (size_t i = 0; i < site.names.size(); ++i) {
       const bool adapted = is_target(site.names[i], config.targets);
@@ -105,6 +107,14 @@ std::shared_ptr<Adapter> Adapter::load(CausalLM& model,
     model.attach_gist_rows(rows, adapter->switch_);
   }
   return adapter;
+}
+
+void Adapter::pack(const CausalLM& model) {
+  if (model.device().is_cpu() && has_number_type(model.dtype())) {
+    for (const Update& update : updates_) {
+      update.low_rank->pack(model.dtype(), update.form);
+    }
+  }
 }
 
 std::vector<std::pair<std::string, Tensor>> Adapter::parameters() const {

@@ -37,6 +37,10 @@ class Adapter {
   const AdapterConfig& config() const { return config_; }
   const std::shared_ptr<LowRankSwitch>& power() const { return switch_; }
 
+  /// Packs the updates for decoding, where the model's device and dtype have kernels for it (CPU,
+  /// float32 and bfloat16). They are not to be changed afterwards.
+  void pack(const CausalLM& model);
+
   /// What training changes, in the order of the forward pass; they are leaves without gradients.
   std::vector<std::pair<std::string, Tensor>> parameters() const;
   /// Numbers that a token is multiplied with.
@@ -49,6 +53,7 @@ class Adapter {
 
   struct Update {
     std::vector<std::string> layers;  // empty names where a layer is not adapted
+    PackedUpdate::Form form;          // that suits their weights
     std::shared_ptr<LowRank> low_rank;
   };
   /// Calls f(layer, A, B) for all adapted layers.

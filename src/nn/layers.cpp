@@ -1,5 +1,7 @@
 #include "nn/layers.h"
 
+#include <span>
+
 #include "nn/row_ops.h"
 
 namespace ssa {
@@ -30,11 +32,9 @@ LinearImpl::LinearImpl(
 
 Tensor LinearImpl::forward(const Tensor& x) const {
   if (packed) {
-    const Tensor y = packed_linear(x, {&*packed, 1}, bias);
-    if (applies(low_rank_)) {
-      low_rank_->add_to(y, x);
-    }
-    return y;
+    const std::span<const PackedMatrix> weights(&*packed, 1);
+    return applies(low_rank_) ? low_rank_->linear(x, weights, bias)
+                              : packed_linear(x, weights, bias);
   }
   const Tensor narrow = matched(x, weight), narrow_bias = matched(x, bias);
   return applies(low_rank_) ? low_rank_->linear(x, narrow, narrow_bias)
@@ -49,6 +49,7 @@ LowRankSite LinearImpl::site(const std::string& name) {
   return {{name},
           {packed ? packed->n_rows() : weight.size(0)},
           packed ? packed->n_columns() : weight.size(1),
+          packed.has_value(),
           &low_rank_};
 }
 
@@ -100,11 +101,8 @@ std::vector<Tensor> FusedLinear::forward(const Tensor& x) const {
 /// All parts' outputs side by side: [n_tokens, sum of n_out].
 Tensor FusedLinear::product(const Tensor& x) const {
   if (!packed_.empty()) {
-    const Tensor y = packed_linear(x, packed_, bias_);
-    if (applies(low_rank_)) {
-      low_rank_->add_to(y, x);
-    }
-    return y;
+    return applies(low_rank_) ? low_rank_->linear(x, packed_, bias_)
+                              : packed_linear(x, packed_, bias_);
   }
   const Tensor weight = matched(x, weight_), bias = matched(x, bias_);
   return applies(low_rank_) ? low_rank_->linear(x, weight, bias) : torch::linear(x, weight, bias);
@@ -115,6 +113,7 @@ LowRankSite FusedLinear::site(std::vector<std::string> names) {
   return {std::move(names),
           sizes_,
           first.packed ? first.packed->n_columns() : first.weight.size(1),
+          first.packed.has_value(),
           &low_rank_};
 }
 

@@ -10,7 +10,8 @@ using torch::autograd::variable_list;
 using Blocks = std::vector<LowRank::Block>;
 
 /// y += z B^T, block by block. z is scaled already.
-void add_products(Tensor& y, const Tensor& z, const Tensor& b, const Blocks& blocks, int64_t rank) {
+void add_products(
+    const Tensor& y, const Tensor& z, const Tensor& b, const Blocks& blocks, int64_t rank) {
   for (const LowRank::Block& block : blocks) {
     y.narrow(1, block.first_out, block.n_out)
         .addmm_(z.narrow(1, block.first_rank, rank), b.narrow(0, block.first_row, block.n_out).t());
@@ -107,8 +108,26 @@ Tensor LowRank::linear(const Tensor& x, const Tensor& weight, const Tensor& bias
   return y;
 }
 
-void LowRank::add_to(Tensor y, const Tensor& x) const {
+Tensor LowRank::linear(const Tensor& x,
+                       std::span<const PackedMatrix> weights,
+                       const Tensor& bias) const {
+  if (packed_ != nullptr && packed_->form() == PackedUpdate::Form::kInt8 && packed_->takes(x)) {
+    return packed_linear(x, weights, bias, packed_.get());
+  }
+  const Tensor y = packed_linear(x, weights, bias);
+  add_to(y, x);
+  return y;
+}
+
+void LowRank::pack(torch::ScalarType dtype, PackedUpdate::Form form) {
+  packed_ = std::make_shared<const PackedUpdate>(a, b, blocks_, scale_, dtype, form);
+}
+
+void LowRank::add_to(const Tensor& y, const Tensor& x) const {
   const torch::NoGradGuard no_grad;
+  if (packed_ != nullptr && packed_->form() == PackedUpdate::Form::kPlain && packed_->takes(x)) {
+    return packed_->add_to(y, x);
+  }
   const Tensor z = torch::mm(x, a.to(x.scalar_type()).t()).mul_(scale_);
   add_products(y, z, b.to(x.scalar_type()), blocks_, rank_);
 }

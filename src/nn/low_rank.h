@@ -4,9 +4,12 @@
 #include <torch/torch.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "nn/packed_update.h"
 
 namespace ssa {
 
@@ -65,8 +68,12 @@ class LowRank {
   /// gradient, in x's dtype; bias may be undefined. Differentiable in x, A and B, which may be held
   /// wider than x.
   Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) const;
-  /// Adds the updates to y [n_tokens, sum of n_out] in place. Without gradients.
-  void add_to(Tensor y, const Tensor& x) const;
+  /// The same of weights in 8 bits. Differentiable in nothing.
+  Tensor linear(const Tensor& x, std::span<const PackedMatrix> weights, const Tensor& bias) const;
+
+  /// From now on a few tokens of `dtype` without gradients take A and B packed, as they are now:
+  /// for inference, on the CPU. kInt8: for weights in 8 bits.
+  void pack(torch::ScalarType dtype, PackedUpdate::Form form);
 
   /// Of all adapted layers, one behind the other.
   Tensor a;  // [n_adapted * rank, n_in]
@@ -75,19 +82,17 @@ class LowRank {
   Tensor a_of(size_t part) const;  // [rank, n_in]
   Tensor b_of(size_t part) const;  // [n_out, rank]
 
-  /// Where an adapted part lies.
-  struct Block {
-    int64_t part, first_out, n_out;  // columns of y
-    int64_t first_rank;              // rows of a
-    int64_t first_row;               // rows of b
-  };
+  using Block = LowRankBlock;
 
  private:
   const Block& block_of(size_t part) const;
+  /// Adds the updates to y [n_tokens, sum of n_out] in place.
+  void add_to(const Tensor& y, const Tensor& x) const;
 
   int64_t rank_;
   double scale_;
   std::vector<Block> blocks_;
+  std::shared_ptr<const PackedUpdate> packed_;  // null: not packed
   std::shared_ptr<const LowRankSwitch> switch_;
 };
 
@@ -96,6 +101,7 @@ struct LowRankSite {
   std::vector<std::string> names;  // Hugging Face's: "model.layers.0.self_attn.q_proj"
   std::vector<int64_t> n_out;      // of each
   int64_t n_in = 0;
+  bool int8 = false;                         // weights are held in 8 bits
   std::shared_ptr<LowRank>* slot = nullptr;  // valid as long as the model
 };
 

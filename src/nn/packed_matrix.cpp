@@ -8,7 +8,9 @@
 
 #include "base/error.h"
 #include "checkpoint/gguf_quants.h"
+#include "nn/chained_loops.h"
 #include "nn/number_type.h"
+#include "nn/packed_update.h"
 
 namespace ssa {
 namespace {
@@ -30,14 +32,35 @@ class TokenBuffer {
   std::unique_ptr<int16_t[]> numbers_;
 };
 
+/// Calls fn(number of the matrix, its first row among all, begin, end) for each matrix that has
+/// some of the strips [begin, end) of all, with those.
+template <class Fn>
+void for_each_share(std::span<const PackedMatrix> matrices,
+                    int64_t begin,
+                    int64_t end,
+                    const Fn& fn) {
+  int64_t strip = 0, row = 0;
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    const int64_t n = matrices[i].view().n_strips();
+    const int64_t from = std::max<int64_t>(begin - strip, 0), to = std::min(end - strip, n);
+    if (from < to) {
+      fn(i, row, from, to);
+    }
+    strip += n;
+    row += matrices[i].n_rows();
+  }
+}
+
 template <class T>
 Tensor multiply_few(const Tensor& x,
                     std::span<const PackedMatrix> matrices,
                     int64_t n_out,
-                    const Tensor& bias) {
+                    const Tensor& bias,
+                    const PackedUpdate* update) {
   const cpu::Int8Kernels<T>& kernels = cpu::int8_kernels<T>(instruction_set());
   const int64_t n_tokens = x.size(0);
-  const cpu::Int8MatrixView first = matrices.front().view();
+  const cpu::Int8MatrixView first = matrices.front().view(),
+                            a = update != nullptr ? update->a().view() : cpu::Int8MatrixView{};
   const TokenBuffer tokens(n_tokens, first.n_blocks());
   kernels.quantize(const_data<T>(x), n_tokens, first.n_columns, tokens.view());
   int64_t n_strips = 0;
@@ -47,29 +70,34 @@ Tensor multiply_few(const Tensor& x,
   Tensor out = torch::empty({n_tokens, n_out}, x.options());
   T* out_data = mutable_data<T>(out);
   const T* bias_data = const_data<T>(bias);
+  const auto z = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_tokens * a.n_rows));
+  const auto project = [&](int64_t begin, int64_t end) {
+    cpu::int8_kernels<float>(instruction_set())
+        .multiply(a, tokens.view(), n_tokens, begin, end, nullptr, z.get(), a.n_rows);
+  };
+  const auto multiply = [&](int64_t begin, int64_t end) {
+    for_each_share(matrices, begin, end, [&](size_t i, int64_t row, int64_t from, int64_t to) {
+      kernels.multiply(matrices[i].view(),
+                       tokens.view(),
+                       n_tokens,
+                       from,
+                       to,
+                       bias_data == nullptr ? nullptr : bias_data + row,
+                       out_data + row,
+                       n_out);
+    });
+  };
+  const auto add_update = [&](int64_t begin, int64_t end) {
+    if (update != nullptr) {
+      for_each_share(matrices, begin, end, [&](size_t i, int64_t, int64_t from, int64_t to) {
+        update->add(static_cast<int64_t>(i), from, to, z.get(), n_tokens, out_data, n_out);
+      });
+    }
+  };
   constexpr int64_t kGrainBytes = int64_t{1}
                                   << 15;  // below, waking a thread takes longer than the work
   const int64_t grain = std::max<int64_t>(1, kGrainBytes / first.strip_bytes());
-  at::parallel_for(0, n_strips, grain, [&](int64_t begin, int64_t end) {
-    int64_t strip = 0, row = 0;  // of the matrix at hand, among all
-    for (const PackedMatrix& matrix : matrices) {
-      const cpu::Int8MatrixView view = matrix.view();
-      const int64_t from = std::max<int64_t>(begin - strip, 0),
-                    to = std::min(end - strip, view.n_strips());
-      if (from < to) {
-        kernels.multiply(view,
-                         tokens.view(),
-                         n_tokens,
-                         from,
-                         to,
-                         bias_data == nullptr ? nullptr : bias_data + row,
-                         out_data + row,
-                         n_out);
-      }
-      strip += view.n_strips();
-      row += view.n_rows;
-    }
-  });
+  chained_loops(a.n_strips(), n_strips, grain, project, multiply, add_update);
   return out;
 }
 
@@ -192,7 +220,10 @@ void PackedMatrix::unpack(Tensor out) const {
   });
 }
 
-Tensor packed_linear(const Tensor& x, std::span<const PackedMatrix> matrices, const Tensor& bias) {
+Tensor packed_linear(const Tensor& x,
+                     std::span<const PackedMatrix> matrices,
+                     const Tensor& bias,
+                     const PackedUpdate* update) {
   int64_t n_out = 0;
   for (const PackedMatrix& matrix : matrices) {
     n_out += matrix.n_rows();
@@ -200,10 +231,11 @@ Tensor packed_linear(const Tensor& x, std::span<const PackedMatrix> matrices, co
   const bool wants_gradient = torch::GradMode::is_enabled() && x.requires_grad();
   const bool few = x.dim() == 2 && x.size(0) > 0 && x.size(0) <= cpu::kMaxTokens;
   if (wants_gradient || !few) {
+    TORCH_CHECK(update == nullptr, "an update in 8 bits is for a few tokens without gradients");
     return multiply_many(x, matrices, n_out, bias);
   }
   return with_number_type(x.scalar_type(), [&]<class T>(T*) {
-    return multiply_few<T>(x.contiguous(), matrices, n_out, bias);
+    return multiply_few<T>(x.contiguous(), matrices, n_out, bias, update);
   });
 }
 

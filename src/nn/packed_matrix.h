@@ -13,6 +13,8 @@ namespace ssa {
 
 using torch::Tensor;
 
+class PackedUpdate;
+
 /// [n_rows, n_columns] weights in blocks of 32 with a scale each (nn/cpu/int8_matrix.h), held once,
 /// in that form alone, on the CPU; for inference. Copies share the weights. Immutable, safe from
 /// many threads.
@@ -57,7 +59,11 @@ class PackedMatrix {
 /// x W^T + b for all matrices over one input, side by side: [n_tokens, sum of n_rows]. Up to eight
 /// tokens are multiplied with the 8-bit weights, each block of 32 inputs rounded to 15 bits; more
 /// tokens (and inputs that want a gradient) see the weights as numbers of dtype(), unpacked for
-/// this call.
-Tensor packed_linear(const Tensor& x, std::span<const PackedMatrix> matrices, const Tensor& bias);
+/// this call. `update`, in 8 bits and for a few tokens only (PackedUpdate::takes), is added by the
+/// same threads.
+Tensor packed_linear(const Tensor& x,
+                     std::span<const PackedMatrix> matrices,
+                     const Tensor& bias,
+                     const PackedUpdate* update = nullptr);
 
 }  // namespace ssa

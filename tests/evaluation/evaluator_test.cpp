@@ -44,7 +44,9 @@ class EvaluatorTest : public ::testing::TestWithParam<ChunkSizes> {
     return KvCache(model_->config(), torch::kFloat64, torch::kCPU, capacity);
   }
 
-  std::vector<MethodOutcome> run(const std::vector<std::string>& methods, bool has_gists = true) {
+  std::vector<MethodOutcome> run(const std::vector<std::string>& methods,
+                                 bool has_gists = true,
+                                 const EvalOptions& eval_options = {.piece = 20, .predict = 3}) {
     const auto make_sparse =
         [&](const BlockOptions& options, int64_t capacity, BlockObserver* observer) {
           auto attention = std::make_unique<BlockSparseAttention>(
@@ -54,7 +56,7 @@ class EvaluatorTest : public ::testing::TestWithParam<ChunkSizes> {
         };
     Evaluator evaluator({*model_, tokenizer_, settings_, nullptr, has_gists, make_sparse},
                         parse_methods(methods, {settings_.chunk, has_gists}),
-                        {.piece = 20, .predict = 3});
+                        eval_options);
     return evaluator.run(prompt_, {});
   }
 
@@ -90,6 +92,30 @@ class EvaluatorTest : public ::testing::TestWithParam<ChunkSizes> {
     sequence.advance(std::span(prompt_.answer).first(3), positions, 1, collect);
     const torch::InferenceMode inference;
     return answer_nll(torch::cat(rows));
+  }
+
+  /// Greedy, one token at a time, the prompt in one pass.
+  std::string reference_answer(std::unique_ptr<SequenceAttention> attention,
+                               const std::vector<int64_t>& prompt,
+                               const std::vector<int64_t>& positions,
+                               size_t n_new) const {
+    const torch::InferenceMode inference;
+    Sequence sequence(*model_, std::move(attention));
+    Tensor logits = sequence.last_logits(prompt, positions, 1000);
+    std::vector<int64_t> ids;
+    while (true) {
+      for (const int64_t id : settings_.token_ids) {
+        logits[id] = -INFINITY;
+      }
+      ids.push_back(logits.argmax().item<int64_t>());
+      if (ids.size() == n_new) {
+        return tokenizer_.decode(ids, /*skip_special=*/true);
+      }
+      logits = sequence.last_logits(
+          std::span(ids).last(1),
+          consecutive_positions(positions.back() + static_cast<int64_t>(ids.size()), 1),
+          1);
+    }
   }
 
   GoldenModel golden_;
@@ -157,6 +183,55 @@ TEST_P(EvaluatorTest, SparseReadsAndGoesOnSparsely) {
     EXPECT_LE(outcomes[1].evidence_recall[layer], 1.0);
     EXPECT_NEAR(outcomes[2].evidence_recall[layer], 1.0, 1e-12);
   }
+}
+
+/// The prefix in one pass, methods together, answers beyond the gold one.
+TEST_P(EvaluatorTest, AnswersAsOneTokenAtATimeDoes) {
+  constexpr size_t kNew = 6;
+  const auto outcomes = run({"full", "gists", "ssa", "ssa:3", "mean:3", "h2o:3"},
+                            true,
+                            {.piece = 1000, .predict = kNew, .stop_at_newline = false});
+  GistLayout layout = lay_pieces(prompt_.pieces, settings_, {});
+  layout.append_raw(prompt_.suffix);
+  const std::vector<int64_t> laid(layout.ids().begin(), layout.ids().end());
+  const std::vector<int64_t> positions(layout.positions().begin(), layout.positions().end());
+  std::vector<int64_t> raw;
+  for (const int64_t id : laid) {
+    if (id < settings_.token_ids[0]) {
+      raw.push_back(id);
+    }
+  }
+  EXPECT_EQ(outcomes[0].answer,
+            reference_answer(std::make_unique<FullAttention>(empty_cache(16)),
+                             raw,
+                             consecutive_positions(0, static_cast<int64_t>(raw.size())),
+                             kNew));
+  GistAttentionOptions all[] = {{.unfold = false}, {}, {}};
+  all[2].selection.ratio = 3;
+  for (size_t i = 0; i < std::size(all); ++i) {
+    const MethodOutcome& outcome = outcomes[i + 1];
+    EXPECT_NEAR(outcome.nll, reference_nll(all[i]), 1e-9);
+    EXPECT_EQ(outcome.answer,
+              reference_answer(std::make_unique<GistAttention>(empty_cache(16), layout, all[i]),
+                               laid,
+                               positions,
+                               kNew));
+  }
+  const auto in_pieces = run({"full", "gists", "ssa", "ssa:3", "mean:3", "h2o:3"},
+                             true,
+                             {.piece = 7, .predict = kNew, .stop_at_newline = false});
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    EXPECT_NEAR(outcomes[i].nll, in_pieces[i].nll, 1e-9) << i;
+    EXPECT_EQ(outcomes[i].answer, in_pieces[i].answer) << i;
+  }
+}
+
+/// Methods that choose nothing may stand between those that set budgets and those that take them.
+TEST_P(EvaluatorTest, BudgetsAreKnownWhateverStandsBetween) {
+  const auto outcomes = run({"ssa:mean:2", "gists", "ssa:2", "ssa:4"});
+  EXPECT_EQ(outcomes[0].budget, "run");
+  EXPECT_EQ(outcomes[1].budget, "");
+  EXPECT_NEAR(outcomes[0].attended[1], outcomes[2].attended[1], 5.0);
 }
 
 /// Whatever runs beside it, and however often a prefix is gone on from.

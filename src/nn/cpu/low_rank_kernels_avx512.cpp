@@ -1,0 +1,13 @@
+#include "nn/cpu/low_rank_loops.h"
+
+namespace ssa::cpu {
+
+template <class T>
+const LowRankKernels<T>& low_rank_kernels_avx512() {
+  return kLowRankKernels<T>;
+}
+
+template const LowRankKernels<float>& low_rank_kernels_avx512();
+template const LowRankKernels<BF16>& low_rank_kernels_avx512();
+
+}  // namespace ssa::cpu
