@@ -6,7 +6,7 @@
 FOLDER: tokenizer.json and, if it is there, tokenizer_config.json. DATASET: of `ssa data build` with that tokenizer. A run trains,
 scores the held-out text in full and sparse mode at one, two and four times the trained length over all budgets, asks the needles,
 and appends one line of JSON to OUT/results.jsonl. Runs that have a line there already are passed over, so that the study can be
-spread over several leases of a machine; --list shows them. `sparse_sparse_report.py` beside this file makes tables and plots of the lines.
+spread over several sittings; --list shows them. `sparse_sparse_report.py` beside this file makes tables and plots of the lines.
 Python's standard library alone.
 """
 
