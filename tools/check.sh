@@ -83,6 +83,7 @@ check_oracles() {
   make --no-print-directory model || { failed+=(model); return; }
   local python=$PWD/.venv-oracle/bin/python ssa=$PWD/build/ssa model=.models/SmolLM2-135M-Instruct.Q4_1.gguf
   run "reference: its own tests" env -C tools/reference "$python" -m unittest -q test_reference test_model
+  run "questions: their own tests" env -C tools "$python" -m unittest -q questions.test_questions
   run "reference: layout" "$python" tools/reference/compare_layout.py --program "$ssa" --cases 1000
   run "reference: logits" "$python" tools/reference/compare_logits.py --program "$ssa" --cases 60
   run "reference: logits in f64" "$python" tools/reference/compare_logits.py --program "$ssa" --cases 60 --dtype f64

@@ -138,23 +138,4 @@ Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path) 
   return Tokenizer::from_json(json);
 }
 
-void check_cache_memory(const CausalLM& model, int64_t n_tokens) {
-  if (!model.device().is_cpu()) {
-    return;
-  }
-  const uint64_t needed = KvCache::bytes(model.config(), model.dtype(), n_tokens);
-  const uint64_t available = available_memory_bytes();
-  const uint64_t one_token = KvCache::bytes(model.config(), model.dtype(), 1);
-  check(needed <= available,
-        "keys and values of ",
-        n_tokens,
-        " tokens need ",
-        format_bytes(needed),
-        ", and ",
-        format_bytes(available),
-        " of memory are available, enough for ",
-        available / one_token,
-        " tokens; lower --ctx-size or --predict");
-}
-
 }  // namespace ssa

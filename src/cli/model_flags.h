@@ -59,8 +59,4 @@ LoadedModel load(const ModelFlags& flags);
 /// The checkpoint's tokenizer; throws Error if it has none.
 Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path);
 
-/// Throws Error if a sequence of that many tokens does not fit into memory, saying how much it
-/// needs.
-void check_cache_memory(const CausalLM& model, int64_t n_tokens);
-
 }  // namespace ssa

@@ -1,89 +1,15 @@
 #include "training/recipe.h"
 
-#define TOML_EXCEPTIONS 1
-#include <toml++/toml.h>
-
 #include <map>
-#include <set>
 #include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "training/recipe_section.h"
 
 namespace ssa {
 namespace {
-
-/// One section: reads keys by type, and knows afterwards which nobody asked for.
-class Section {
- public:
-  Section(const toml::table& recipe, std::string name) : name_(std::move(name)) {
-    if (const toml::node* node = recipe.get(name_)) {
-      check(node->is_table(), "recipe: ", name_, " is not a section");
-      table_ = node->as_table();
-    }
-  }
-
-  template <class T>
-  void read(const char* key, T& value) {
-    known_.insert(key);
-    if (const toml::node* node = find(key)) {
-      convert(*node, key, value);
-    }
-  }
-
-  const toml::node* find(const char* key) {
-    known_.insert(key);
-    return table_ == nullptr ? nullptr : table_->get(key);
-  }
-
-  std::string full(const std::string& key) const { return name_ + "." + key; }
-
-  void check_unknown() const {
-    if (table_ == nullptr) {
-      return;
-    }
-    for (const auto& [key, node] : *table_) {
-      const std::string name(key.str());
-      if (!known_.contains(name)) {
-        const std::vector<std::string> candidates(known_.begin(), known_.end());
-        const std::string near = nearest_match(name, candidates);
-        fail("recipe: ",
-             full(name),
-             " is not known",
-             near.empty() ? "; known are " + join(candidates, ", ")
-                          : "; did you mean " + full(near) + "?");
-      }
-    }
-  }
-
- private:
-  template <class T>
-  void convert(const toml::node& node, const std::string& key, T& value) const {
-    if constexpr (std::is_same_v<T, bool>) {
-      require(node.is_boolean(), key, "true or false");
-      value = node.value<bool>().value();
-    } else if constexpr (std::is_integral_v<T>) {
-      require(node.is_integer(), key, "a whole number");
-      const int64_t given = node.value<int64_t>().value();
-      require(std::is_signed_v<T> || given >= 0, key, "not below 0");
-      value = static_cast<T>(given);
-    } else if constexpr (std::is_floating_point_v<T>) {
-      require(node.is_number(), key, "a number");
-      value = node.value<double>().value();
-    } else {
-      require(node.is_string(), key, "text");
-      value = T(node.value<std::string>().value());
-    }
-  }
-  void require(bool ok, const std::string& key, const char* what) const {
-    check(ok, "recipe: ", full(key), " must be ", what);
-  }
-
-  std::string name_;
-  const toml::table* table_ = nullptr;
-  std::set<std::string> known_;
-};
 
 /// Chunk sizes as text "8", "4-4", a number, or a list.
 ChunkSizes read_chunk(const toml::node& node, const std::string& key) {

@@ -1,14 +1,11 @@
 #include "training/trainer.h"
 
-#include <c10/core/CachingDeviceAllocator.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <future>
 
 #include "base/error.h"
-#include "base/memory.h"
 #include "distributed/gradient_reducer.h"
 #include "distributed/watchdog.h"
 #include "models/factory.h"
@@ -16,6 +13,7 @@
 #include "training/run_adapter.h"
 #include "training/run_report.h"
 #include "training/sparse_checkpoint.h"
+#include "training/step_cost.h"
 #include "training/step_losses.h"
 #include "training/step_profile.h"
 #include "training/training_checkpoint.h"
@@ -38,40 +36,6 @@ torch::ScalarType parse_dtype(const std::string& name) {
   }
   check(name == "bf16", "recipe: model.dtype '", name, "' is not known; known are bf16, f32, f64");
   return torch::kBFloat16;
-}
-
-/// Operations a second that the share which is reached is told of: dense bf16 of an H100 or H200,
-/// whatever the CUDA device is; 0: not known.
-double peak_flops(torch::Device device) {
-  return device.is_cuda() ? 989e12 : 0.0;
-}
-
-uint64_t peak_memory(torch::Device device) {
-  if (device.is_cpu()) {
-    return peak_resident_bytes();
-  }
-  const auto stats = at::getDeviceAllocator(device.type())->getDeviceStats(device.index());
-  return static_cast<uint64_t>(stats.allocated_bytes[0].peak);
-}
-
-/// Forward and backward passes of a batch: 6 operations a weight and token, 12 a channel and pair
-/// that attends.
-double flops_of(const Batch& batch, const ModelConfig& config, double n_weights, bool has_gists) {
-  double pairs = 0;
-  for (const SequenceGroup& group : batch.groups) {
-    const auto n = static_cast<double>(group.layout.n_tokens());
-    double of_one = n * n / 2;
-    if (has_gists && group.plan->prefix_end > 0) {
-      const auto suffix = static_cast<double>(group.plan->n_suffix());
-      of_one = static_cast<double>(group.plan->n_slots) *
-                   static_cast<double>(group.plan->prefix_end - group.plan->far_begin) / 2 +
-               suffix * (suffix / 2 + static_cast<double>(group.plan->rect_keys.numel()));
-    }
-    pairs += of_one * static_cast<double>(group.n_sequences);
-  }
-  const auto width = static_cast<double>(config.n_heads * config.head_dim);
-  return 6 * n_weights * static_cast<double>(batch.n_rows()) +
-         12 * width * static_cast<double>(config.n_layers) * pairs;
 }
 
 /// What one process computes in a step, read ahead by a thread of its own.

@@ -15,7 +15,6 @@ about 1e-7 a position, which --bound can allow for under f64.
 
 import argparse
 import os
-import random
 import sys
 import tempfile
 
@@ -24,6 +23,7 @@ import torch
 from layout import RAW, Layout, lay_out_pieces
 from model import Attention, ReferenceModel
 from program import ProgramFailed, first_difference, run, write_json
+from run_cases import run_cases
 from select_chunks import Options
 from tensor_file import read_tensors
 from tiny_models import write_model
@@ -204,31 +204,8 @@ def main():
     parser.add_argument("--bound", type=float, help="instead of 1e-4 (f32) or 1e-9 (f64)")
     arguments = parser.parse_args()
 
-    generator = random.Random(arguments.seed)
     folder = tempfile.mkdtemp(prefix="compare_logits_")
-    comparison = Comparison(arguments, folder)
-    n_run = n_failed = n_undecided = 0
-    worst = 0.0
-    for number in range(arguments.cases):
-        case = random_case(generator)
-        if arguments.only is not None and number != arguments.only:
-            continue
-        lines, largest, decided, command = comparison.run(number, case)
-        n_run += 1
-        if not lines:
-            worst = max(worst, largest)
-            continue
-        verdict = "differs" if decided else "differs, but rounding decides its choice (not counted)"
-        n_failed += decided
-        n_undecided += not decided
-        print(f"case {number} (of seed {arguments.seed}) {verdict}:", *lines, sep="\n    ")
-        print("    ", str(case)[:1500])
-        print("    command:", " ".join(command), flush=True)
-    print(
-        f"{n_run} cases, {n_failed} differ, {n_undecided} undecided; "
-        f"largest difference of the others {worst:.3g}; files in {folder}"
-    )
-    sys.exit(n_failed > 0)
+    sys.exit(run_cases(Comparison(arguments, folder), random_case, arguments, folder))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ on rounding: such a case is run and shown, but not counted.
 import argparse
 import json
 import os
-import random
 import sys
 import tempfile
 
 import torch
 
 from program import ProgramFailed, first_difference, run, write_json
+from run_cases import run_cases
 from sparse_sparse import Sparse, SparseModel
 from tensor_file import read_tensors
 from tiny_models import write_model
@@ -181,31 +181,8 @@ def main():
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
 
-    generator = random.Random(arguments.seed)
     folder = tempfile.mkdtemp(prefix="compare_sparse_")
-    comparison = Comparison(arguments, folder)
-    n_run = n_failed = n_undecided = 0
-    worst = 0.0
-    for number in range(arguments.cases):
-        case = random_case(generator)
-        if arguments.only is not None and number != arguments.only:
-            continue
-        lines, largest, decided, command = comparison.run(number, case)
-        n_run += 1
-        if not lines:
-            worst = max(worst, largest)
-            continue
-        verdict = "differs" if decided else "differs, but rounding decides its choice (not counted)"
-        n_failed += decided
-        n_undecided += not decided
-        print(f"case {number} (of seed {arguments.seed}) {verdict}:", *lines, sep="\n    ")
-        print("    ", str(case)[:1500])
-        print("    command:", " ".join(command), flush=True)
-    print(
-        f"{n_run} cases, {n_failed} differ, {n_undecided} undecided; "
-        f"largest difference of the others {worst:.3g}; files in {folder}"
-    )
-    sys.exit(n_failed > 0)
+    sys.exit(run_cases(Comparison(arguments, folder), random_case, arguments, folder))
 
 
 if __name__ == "__main__":
