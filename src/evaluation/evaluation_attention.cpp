@@ -160,7 +160,7 @@ Tensor EvaluationAttention::suffix_mask(int64_t layer, const AttentionInput& in)
 
 void EvaluationAttention::count(const Tensor& mask) {
   const auto mean_keys = [](const Tensor& keys, int64_t n) {
-    return keys.sum({0, 2}).to(torch::kFloat64).div_(static_cast<double>(keys.size(0) * n));
+    return keys.sum(torch::IntArrayRef{0, 2}).to(torch::kFloat64).div_(static_cast<double>(keys.size(0) * n));
   };
   tally_->attended.push_back(mean_keys(mask, 1));
   if (evidence_.defined()) {

@@ -157,7 +157,7 @@ class PivotChooser : public KeyChooser {
   /// Keys of the prefix that each stream's rows attend on average: [n_streams].
   Tensor mean_attended(const ChunkTree::Ranked& ranked, const Tensor& top_k) const {
     const Tensor kept = tree_.kept(ranked, by_level(top_k.index_select(0, rows_.stream)));
-    const Tensor added = added_.mul(kept).sum({0, 2}).to(torch::kFloat64);
+    const Tensor added = added_.mul(kept).sum(torch::IntArrayRef{0, 2}).to(torch::kFloat64);
     const auto n_heads = static_cast<double>(kept.size(0));
     return (added / n_heads + n_always_).view({-1, n_rows_a_stream_}).mean(1);
   }
