@@ -38,70 +38,157 @@ struct PaddedLists {
   }
 };
 
+/// RowsWithKeys as it grows.
+struct RowLists {
+  PaddedLists rows, keys;
+
+  void add(std::vector<int64_t> these_rows, std::vector<int64_t> their_keys) {
+    rows.lists.push_back(std::move(these_rows));
+    keys.lists.push_back(std::move(their_keys));
+  }
+  RowsWithKeys finish() const {
+    RowsWithKeys all;
+    if (!rows.lists.empty()) {
+      std::tie(all.rows, all.row_pads) = rows.tensors();
+      std::tie(all.keys, all.key_pads) = keys.tensors();
+      all.places = all.row_pads.flatten().logical_not().nonzero().squeeze(1);
+    }
+    return all;
+  }
+};
+
+/// What a row of one layout sees, part by part.
+class RowParts {
+ public:
+  RowParts(const GistLayout& layout, const MaskRule& rule)
+      : layout_(layout), rule_(rule), bank_(layout.gists(layout.n_levels() - 1)) {
+    first_far_ = before(std::min(rule.sink, layout.prefix_end()));
+  }
+
+  /// Gists above level 0 see themselves and no other raw token or gist of their chunk.
+  int64_t window_begin(int64_t t) const {
+    if (layout_.levels()[static_cast<size_t>(t)] >= 1) {
+      return t;
+    }
+    const int64_t chunk = layout_.chunk_of(0, t) - rule_.previous_chunks;
+    return chunk <= 0 ? 0 : layout_.gists(0)[static_cast<size_t>(chunk - 1)] + 1;
+  }
+  /// Gists of the bank in front of the window, behind the sinks.
+  std::span<const int64_t> far(int64_t window_begin) const {
+    const int64_t end = std::max(first_far_, before(window_begin));
+    return bank_.subspan(static_cast<size_t>(first_far_), static_cast<size_t>(end - first_far_));
+  }
+  /// Lower gists in front of the window that row t sees.
+  std::vector<int64_t> section(int64_t t, int64_t window_begin) const {
+    std::vector<int64_t> keys;
+    if (layout_.n_levels() == 1) {
+      return keys;
+    }
+    const VisibleSet visible = visible_set(layout_, rule_, t);
+    for (int level = 0; level + 1 < layout_.n_levels(); ++level) {
+      const auto gists = layout_.gists(level);
+      const Range rest = visible.gists[static_cast<size_t>(level)].rest;
+      for (int64_t i = rest.begin; i < rest.end; ++i) {
+        if (gists[static_cast<size_t>(i)] < window_begin) {
+          keys.push_back(gists[static_cast<size_t>(i)]);
+        }
+      }
+    }
+    return keys;
+  }
+
+ private:
+  int64_t before(int64_t index) const {
+    return std::lower_bound(bank_.begin(), bank_.end(), index) - bank_.begin();
+  }
+
+  const GistLayout& layout_;
+  const MaskRule& rule_;
+  std::span<const int64_t> bank_;
+  int64_t first_far_ = 0;
+};
+
 /// Collects the batch's problems, sequence by sequence.
 class BatchPlanner {
  public:
-  explicit BatchPlanner(int64_t n_sinks) : n_sinks_(n_sinks) {}
+  explicit BatchPlanner(const MaskRule& rule) : rule_(rule) {}
 
-  void add(const GistLayout& layout, int64_t previous_chunks) {
-    const int64_t base = static_cast<int64_t>(begin_.size()), n = layout.n_tokens(),
-                  prefix = layout.prefix_end();
-    const auto gists = layout.gists(0);
-    const int64_t first_far =
-        std::lower_bound(gists.begin(), gists.end(), std::min(n_sinks_, prefix)) - gists.begin();
-    std::vector<std::vector<int64_t>> slots;
-    std::vector<int64_t> suffix;
-    int64_t n_far = 0;
-    for (int64_t t = 0; t < n; ++t) {
-      const int64_t chunk = layout.chunk_of(0, t) - previous_chunks;  // the first that is near
-      begin_.push_back(static_cast<int32_t>(
-          base + (chunk <= 0 ? 0 : gists[static_cast<size_t>(chunk - 1)] + 1)));
-      n_far = std::max<int64_t>(0, chunk - first_far);
-      is_far_.push_back(t < prefix && n_far > 0);
-      if (t >= prefix) {
-        suffix.push_back(base + t);
-      } else if (n_far > 0) {
-        slots.resize(static_cast<size_t>(n_far));
-        slots.back().push_back(base + t);
+  void add(const GistLayout& layout) {
+    const RowParts parts(layout, rule_);
+    const int64_t base = std::ssize(begin_), prefix = layout.prefix_end();
+    const auto in_batch = [&](std::span<const int64_t> indices) {
+      std::vector<int64_t> rows(indices.begin(), indices.end());
+      for (int64_t& row : rows) {
+        row += base;
       }
+      return rows;
+    };
+    std::vector<std::vector<int64_t>> slots;
+    std::span<const int64_t> bank;      // that of the last slot
+    std::vector<int64_t> last_section;  // of the row before
+    for (int64_t t = 0; t < layout.n_tokens(); ++t) {
+      const int64_t begin = parts.window_begin(t);
+      const auto far = parts.far(begin);
+      std::vector<int64_t> section = in_batch(parts.section(t, begin));
+      begin_.push_back(static_cast<int32_t>(base + begin));
+      is_far_.push_back(t < prefix && !far.empty());
+      if (t >= prefix) {
+        add_suffix_row(base + t, t == prefix, in_batch(far), std::move(section));
+        continue;
+      }
+      if (!far.empty()) {
+        if (far.size() > slots.size()) {
+          slots.resize(far.size());
+          bank = far;
+        }
+        slots[far.size() - 1].push_back(base + t);
+      }
+      if (!section.empty()) {
+        if (section != last_section) {
+          section_.add({}, section);
+        }
+        section_.rows.lists.back().push_back(base + t);
+      }
+      last_section = std::move(section);
     }
     offsets_.push_back(static_cast<int32_t>(begin_.size()));
-    const auto bank = [&](int64_t n_gists) {
-      std::vector<int64_t> keys;
-      for (int64_t i = 0; i < n_gists; ++i) {
-        keys.push_back(base + gists[static_cast<size_t>(first_far + i)]);
-      }
-      return keys;
-    };
     if (!slots.empty()) {
-      slot_keys_.lists.push_back(bank(std::ssize(slots)));
+      slot_keys_.lists.push_back(in_batch(bank));
       slots_.push_back(std::move(slots));
-    }
-    if (!suffix.empty() && n_far > 0) {
-      suffix_rows_.lists.push_back(std::move(suffix));
-      suffix_keys_.lists.push_back(bank(n_far));
     }
   }
 
   GistMaskBatchPtr finish() const {
     auto batch = c10::make_intrusive<GistMaskBatch>();
     batch->n_tokens = std::ssize(begin_);
-    batch->n_sinks = n_sinks_;
+    batch->n_sinks = rule_.sink;
     batch->window_begin = torch::tensor(begin_, torch::kInt32);
     batch->offsets = torch::tensor(offsets_, torch::kInt32);
     batch->is_far = torch::tensor(is_far_, torch::kUInt8).to(torch::kBool);
     if (!slots_.empty()) {
       finish_slots(*batch);
     }
-    if (!suffix_rows_.lists.empty()) {
-      std::tie(batch->suffix_rows, batch->suffix_pads) = suffix_rows_.tensors();
-      std::tie(batch->suffix_keys, batch->key_pads) = suffix_keys_.tensors();
-      batch->suffix_places = batch->suffix_pads.flatten().logical_not().nonzero().squeeze(1);
-    }
+    batch->suffix = suffix_.finish();
+    batch->section = section_.finish();
     return batch;
   }
 
  private:
+  /// All rows of a suffix see the same gists.
+  void add_suffix_row(int64_t row,
+                      bool is_first,
+                      std::vector<int64_t> far,
+                      std::vector<int64_t> section) {
+    far.insert(far.end(), section.begin(), section.end());
+    if (far.empty()) {
+      return;
+    }
+    if (is_first) {
+      suffix_.add({}, std::move(far));
+    }
+    suffix_.rows.lists.back().push_back(row);
+  }
+
   void finish_slots(GistMaskBatch& batch) const {
     int64_t n_rows = 0, n_slots = 0;
     for (const auto& slots : slots_) {
@@ -131,12 +218,13 @@ class BatchPlanner {
     batch.slot_keys = slot_keys_.tensors().first;
   }
 
-  int64_t n_sinks_;
+  const MaskRule& rule_;
   std::vector<int32_t> begin_, offsets_ = {0};
   std::vector<uint8_t> is_far_;
   std::vector<std::vector<std::vector<int64_t>>>
       slots_;  // of each sequence that sees the bank: rows of each slot
-  PaddedLists slot_keys_, suffix_rows_, suffix_keys_;
+  PaddedLists slot_keys_;
+  RowLists suffix_, section_;
 };
 
 constexpr double kInfiniteScore = std::numeric_limits<double>::infinity();
@@ -159,10 +247,23 @@ struct GistMaskBatch::ByHead {
     if (batch.slot_rows.defined()) {
       add_slots(batch);
     }
-    if (batch.suffix_rows.defined()) {
-      add_suffixes(batch);
+    if (batch.suffix.defined()) {
+      suffix = spread(batch.suffix);
+    }
+    if (batch.section.defined()) {
+      section = spread(batch.section);
     }
   }
+
+  /// RowsWithKeys of all heads.
+  struct Lists {
+    Tensor rows, pads;   // [n_lists, n_kv_heads, rows], and 1
+    Tensor keys;         // [n_lists, n_kv_heads, keys]
+    Tensor from, to;     // [all rows * n_kv_heads] places, and rows
+    Tensor key_visible;  // [n_lists * n_kv_heads, 1, 1, keys] bool
+
+    bool defined() const { return rows.defined(); }
+  };
 
   int64_t n_kv_heads;
   Tensor slot_rows;   // [n_far, n_kv_heads, n_slots, slot_rows]
@@ -170,10 +271,7 @@ struct GistMaskBatch::ByHead {
   Tensor slot_keys;   // [n_far, n_kv_heads, n_slots]
   Tensor slot_place;  // [n_tokens * n_kv_heads] a token's place; rows without one: any
   Tensor not_far;     // [n_tokens, 1] bool
-  Tensor suffix_rows, suffix_pads;  // [n_suffixes, n_kv_heads, rows], and 1
-  Tensor suffix_keys;               // [n_suffixes, n_kv_heads, keys]
-  Tensor suffix_from, suffix_to;    // [all suffix rows * n_kv_heads] places, and rows
-  Tensor suffix_visible;            // [n_suffixes * n_kv_heads, 1, rows, keys] bool
+  Lists suffix, section;
 
  private:
   void add_slots(const GistMaskBatch& batch) {
@@ -187,23 +285,19 @@ struct GistMaskBatch::ByHead {
                  within = batch.place_of_row.remainder(n_places);
     slot_place = places(sequence, within, n_places);
   }
-  void add_suffixes(const GistMaskBatch& batch) {
-    suffix_rows = rows_by_head(batch.suffix_rows, n_kv_heads);
-    suffix_pads = batch.suffix_pads.unsqueeze(1).expand(suffix_rows.sizes()).unsqueeze(-1);
-    suffix_keys = rows_by_head(batch.suffix_keys, n_kv_heads);
-    const int64_t width = batch.suffix_rows.size(1);
-    suffix_from = places(
-        batch.suffix_places.div(width, "floor"), batch.suffix_places.remainder(width), width);
-    suffix_to = (batch.suffix_rows.flatten().index_select(0, batch.suffix_places).unsqueeze(1) *
-                     n_kv_heads +
-                 heads(batch.suffix_rows))
-                    .flatten();
-    suffix_visible = batch.key_pads.logical_not()
-                         .unsqueeze(1)
-                         .unsqueeze(1)
-                         .expand({-1, n_kv_heads, width, -1})
-                         .flatten(0, 1)
-                         .unsqueeze(1);
+  Lists spread(const RowsWithKeys& of) const {
+    Lists lists;
+    lists.rows = rows_by_head(of.rows, n_kv_heads);
+    lists.pads = of.row_pads.unsqueeze(1).expand(lists.rows.sizes()).unsqueeze(-1);
+    lists.keys = rows_by_head(of.keys, n_kv_heads);
+    const int64_t width = of.rows.size(1);
+    lists.from = places(of.places.div(width, "floor"), of.places.remainder(width), width);
+    lists.to =
+        (of.rows.flatten().index_select(0, of.places).unsqueeze(1) * n_kv_heads + heads(of.rows))
+            .flatten();
+    lists.key_visible =
+        of.key_pads.logical_not().repeat_interleave(n_kv_heads, 0).unsqueeze(1).unsqueeze(1);
+    return lists;
   }
   Tensor heads(const Tensor& like) const { return torch::arange(n_kv_heads, like.options()); }
   Tensor places(const Tensor& sequence, const Tensor& within, int64_t n_places) const {
@@ -231,7 +325,8 @@ class BankProblems {
         group_(in.q.size(1) / n_kv_heads_) {}
 
   bool has_slots() const { return index_.slot_rows.defined(); }
-  bool has_suffixes() const { return index_.suffix_rows.defined(); }
+  bool has_suffixes() const { return index_.suffix.defined(); }
+  bool has_sections() const { return index_.section.defined(); }
 
   PartialInput slots() const {
     return {slot_view(take(in_.q, index_.slot_rows)),
@@ -242,18 +337,30 @@ class BankProblems {
             in_.scale};
   }
   PartialInput suffixes() const {
-    return {suffix_view(take(in_.q, index_.suffix_rows)),
-            keys(in_.k, index_.suffix_keys),
-            keys(in_.v, index_.suffix_keys),
-            visible_bias(index_.suffix_visible, in_.q.scalar_type()).expand({-1, group_, -1, -1}),
+    const int64_t n_rows = index_.suffix.rows.size(2);
+    const Tensor visible = index_.suffix.key_visible.expand({-1, -1, n_rows, -1});
+    return {suffix_view(take(in_.q, index_.suffix.rows)),
+            keys(in_.k, index_.suffix.keys),
+            keys(in_.v, index_.suffix.keys),
+            visible_bias(visible, in_.q.scalar_type()).expand({-1, group_, -1, -1}),
             false,
             in_.scale};
+  }
+  /// Thousands of tiny problems: plain products, in float32 or better.
+  PartialInput sections() const {
+    const auto wider = [&](const Tensor& x) { return x.to(wide()); };
+    PartialInput part{wider(section_view(take(in_.q, index_.section.rows))),
+                      wider(keys(in_.k, index_.section.keys)),
+                      wider(keys(in_.v, index_.section.keys)),
+                      visible_bias(index_.section.key_visible, wide()),
+                      false,
+                      in_.scale};
+    part.is_tiny = true;
+    return part;
   }
 
   /// [n_tokens, n_heads, head_dim] and [n_tokens, n_heads]; -infinity where the bank was not seen.
   std::pair<Tensor, Tensor> forward() const {
-    const auto wide =
-        in_.q.options().dtype(torch::promote_types(in_.q.scalar_type(), torch::kFloat32));
     Tensor out, lse;
     if (has_slots()) {
       const PartialOutput far = partial_attention(slots());
@@ -261,12 +368,16 @@ class BankProblems {
       lse = from_slots(far.lse.transpose(1, 2)).masked_fill_(index_.not_far, -kInfiniteScore);
     } else {
       out = torch::empty_like(in_.q);
-      lse = torch::full({in_.q.size(0), in_.q.size(1)}, -kInfiniteScore, wide);
+      lse = torch::full(
+          {in_.q.size(0), in_.q.size(1)}, -kInfiniteScore, in_.q.options().dtype(wide()));
     }
     if (has_suffixes()) {
       const PartialOutput bank = partial_attention(suffixes());
       put_suffixes(out, bank.out.transpose(1, 2));
       put_suffixes(lse, bank.lse.transpose(1, 2));
+    }
+    if (has_sections()) {
+      merge_sections(out, lse, partial_attention(sections()));
     }
     return {out, lse};
   }
@@ -277,10 +388,9 @@ class BankProblems {
     Tensor q, k, v;
   };
   Gradients backward(const Tensor& out, const Tensor& lse, const Tensor& d_out) const {
-    const auto wide =
-        in_.k.options().dtype(torch::promote_types(in_.k.scalar_type(), torch::kFloat32));
+    const auto options = in_.k.options().dtype(wide());
     Gradients gradients{
-        Tensor(), torch::zeros(in_.k.sizes(), wide), torch::zeros(in_.v.sizes(), wide)};
+        Tensor(), torch::zeros(in_.k.sizes(), options), torch::zeros(in_.v.sizes(), options)};
     // Rows that only fill up get a log-sum-exp that leaves them no weight.
     if (has_slots()) {
       const PartialGradients far = partial_attention_backward(
@@ -296,12 +406,24 @@ class BankProblems {
     if (has_suffixes()) {
       const PartialGradients bank = partial_attention_backward(
           suffixes(),
-          {suffix_view(take(out, index_.suffix_rows)),
+          {suffix_view(take(out, index_.suffix.rows)),
            suffix_view(
-               take(lse, index_.suffix_rows).masked_fill_(index_.suffix_pads, kInfiniteScore))},
-          suffix_view(take(d_out, index_.suffix_rows)));
+               take(lse, index_.suffix.rows).masked_fill_(index_.suffix.pads, kInfiniteScore))},
+          suffix_view(take(d_out, index_.suffix.rows)));
       put_suffixes(gradients.q, bank.q.transpose(1, 2));
-      add_keys(gradients, index_.suffix_keys, bank);
+      add_keys(gradients, index_.suffix.keys, bank);
+    }
+    if (has_sections()) {
+      const auto wider = [&](const Tensor& x) { return section_view(x).to(wide()); };
+      const Tensor merged_lse =
+          take(lse, index_.section.rows).masked_fill_(index_.section.pads, kInfiniteScore);
+      const PartialGradients part = partial_attention_backward(
+          sections(),
+          {wider(take(out, index_.section.rows)), section_view(merged_lse)},
+          wider(take(d_out, index_.section.rows)));
+      by_row(gradients.q)
+          .index_add_(0, index_.section.to, section_rows(part.q).to(in_.q.scalar_type()));
+      add_keys(gradients, index_.section.keys, part);
     }
     return gradients;
   }
@@ -321,6 +443,38 @@ class BankProblems {
   /// [n_suffixes, n_kv_heads, rows, group, ...]: [n_suffixes * n_kv_heads, group, rows, ...].
   static Tensor suffix_view(const Tensor& x) { return x.flatten(0, 1).transpose(1, 2); }
 
+  /// The same: [n_lists * n_kv_heads, 1, rows * group, ...].
+  static Tensor section_view(const Tensor& x) { return x.flatten(2, 3).flatten(0, 1).unsqueeze(1); }
+
+  /// [n_tokens, n_heads, ...] as [n_tokens * n_kv_heads, group, ...].
+  Tensor by_row(const Tensor& x) const {
+    std::vector<int64_t> shape{x.size(0) * n_kv_heads_, group_};
+    shape.insert(shape.end(), x.sizes().begin() + 2, x.sizes().end());
+    return x.view(shape);
+  }
+  /// x: [n_lists * n_kv_heads, 1, rows * group, ...], without padding: [all rows * n_kv_heads,
+  /// group, ...].
+  Tensor section_rows(const Tensor& x) const {
+    std::vector<int64_t> shape{index_.section.rows.numel(), group_};
+    shape.insert(shape.end(), x.sizes().begin() + 3, x.sizes().end());
+    return x.reshape(shape).index_select(0, index_.section.from);
+  }
+  /// Adds a part to what was seen so far; where that is nothing `out` may hold anything.
+  void merge_sections(Tensor& out, Tensor& lse, const PartialOutput& part) const {
+    const Tensor& rows = index_.section.to;
+    const Tensor seen = by_row(lse).index_select(0, rows), more = section_rows(part.lse),
+                 both = torch::logaddexp(seen, more), share = (more - both).exp().unsqueeze(-1);
+    const Tensor so_far =
+        by_row(out).index_select(0, rows).to(wide()).masked_fill_(seen.isinf().unsqueeze(-1), 0);
+    const Tensor merged = so_far.lerp(section_rows(part.out), share);
+    by_row(out).index_copy_(0, rows, merged.to(out.scalar_type()));
+    by_row(lse).index_copy_(0, rows, both);
+  }
+
+  torch::ScalarType wide() const {
+    return torch::promote_types(in_.q.scalar_type(), torch::kFloat32);
+  }
+
   /// x: [n_far * n_kv_heads, n_slots, slot_rows * group, ...] -> [n_tokens, n_heads, ...]; rows
   /// without a slot hold anything.
   Tensor from_slots(const Tensor& x) const {
@@ -332,9 +486,9 @@ class BankProblems {
 
   /// x: [n_suffixes * n_kv_heads, rows, group, ...] into whole [n_tokens, n_heads, ...].
   void put_suffixes(Tensor& whole, const Tensor& x) const {
-    const Tensor flat = x.reshape({index_.suffix_rows.numel(), -1});
+    const Tensor flat = x.reshape({index_.suffix.rows.numel(), -1});
     whole.view({whole.size(0) * n_kv_heads_, -1})
-        .index_copy_(0, index_.suffix_to, flat.index_select(0, index_.suffix_from));
+        .index_copy_(0, index_.suffix.to, flat.index_select(0, index_.suffix.from));
   }
 
   /// [n * n_kv_heads, 1, n_keys, head_dim].
@@ -404,13 +558,10 @@ GistMaskBatchPtr plan_gist_mask_batch(std::span<const LaidSequences> sequences,
   if (rule.sink < 0) {
     return {};
   }
-  BatchPlanner planner(rule.sink);
+  BatchPlanner planner(rule);
   for (const LaidSequences& each : sequences) {
-    if (each.layout->n_levels() != 1) {
-      return {};
-    }
     for (int64_t i = 0; i < each.n_sequences; ++i) {
-      planner.add(*each.layout, rule.previous_chunks);
+      planner.add(*each.layout);
     }
   }
   return planner.finish();
@@ -426,11 +577,16 @@ GistMaskBatchPtr to_device(const GistMaskBatch& batch, torch::Device device) {
                          &moved->slot_keys,
                          &moved->place_of_row,
                          &moved->is_far,
-                         &moved->suffix_rows,
-                         &moved->suffix_pads,
-                         &moved->suffix_places,
-                         &moved->suffix_keys,
-                         &moved->key_pads}) {
+                         &moved->suffix.rows,
+                         &moved->suffix.row_pads,
+                         &moved->suffix.places,
+                         &moved->suffix.keys,
+                         &moved->suffix.key_pads,
+                         &moved->section.rows,
+                         &moved->section.row_pads,
+                         &moved->section.places,
+                         &moved->section.keys,
+                         &moved->section.key_pads}) {
     if (tensor->defined()) {
       *tensor = tensor->to(device, /*non_blocking=*/true);
     }

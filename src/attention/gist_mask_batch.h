@@ -1,5 +1,14 @@
 // Gist-mask attention of a batch of different layouts at once: word-aware rows each have their own,
-// and attending them one by one costs more in launches than in work. One level of gists.
+// and attending them one by one costs more in launches than in work.
+//
+//   window   all rows        a run of tokens up to the row itself, and the sinks
+//   slots    prefix rows     the bank: gists of the highest level in front of the window, as in
+//                            gist_mask_plan.h
+//   suffix   suffix rows     all gists in front of the window that the mask shows, lower ones too
+//   section  prefix rows     several levels: the few lower gists in front of the window, those of
+//                            the open groups. Rows of a chunk see the same ones
+//
+// Every pair that the mask shows is in exactly one part.
 #pragma once
 
 #include <memory>
@@ -9,7 +18,19 @@
 
 namespace ssa {
 
-/// What the layouts of a batch share out among two dense problems over the bank, each padded to its
+/// Lists of rows of which each sees a list of keys, side by side under the longest list's width.
+/// Undefined tensors if there are none.
+struct RowsWithKeys {
+  Tensor rows;      // [n_lists, most rows] rows of the batch; padding: 0
+  Tensor row_pads;  // the same, bool: is padding
+  Tensor places;    // [all rows] where they stand in `rows`, flat
+  Tensor keys;      // [n_lists, most keys] rows of the batch; padding: 0
+  Tensor key_pads;  // the same, bool
+
+  bool defined() const { return rows.defined(); }
+};
+
+/// What the layouts of a batch share out among dense problems over gists, each padded to its
 /// longest sequence, and one over windows (attention/window_part.h). Index tensors are int64, on
 /// one device. Immutable once built, but for `by_head`.
 struct GistMaskBatch : torch::CustomClassHolder {
@@ -26,12 +47,8 @@ struct GistMaskBatch : torch::CustomClassHolder {
   Tensor place_of_row;  // [n_tokens] where each row stands in slot_rows; rows that see no bank: 0
   Tensor is_far;        // [n_tokens] bool: prefix rows that see the bank
 
-  // Suffix rows against the bank. No such rows: undefined.
-  Tensor suffix_rows;    // [n_suffixes, longest] rows of the batch; padding: 0
-  Tensor suffix_pads;    // the same, bool
-  Tensor suffix_places;  // [all suffix rows] where they stand in suffix_rows, flat
-  Tensor suffix_keys;    // [n_suffixes, most keys] rows of the batch; padding: 0
-  Tensor key_pads;       // the same, bool
+  RowsWithKeys suffix;   // a list a sequence
+  RowsWithKeys section;  // a list a chunk, or a higher gist
 
   /// The indices above spelled out for a number of key/value heads: made by the first layer that
   /// attends, used by all. Not for several threads at once.
@@ -47,7 +64,7 @@ struct LaidSequences {
   int64_t n_sequences = 1;
 };
 
-/// Null if the layouts do not go together: several levels, sinks that are not a fixed number of
+/// Any number of levels, differing between layouts. Null if the sinks are not a fixed number of
 /// tokens.
 GistMaskBatchPtr plan_gist_mask_batch(std::span<const LaidSequences> sequences,
                                       const MaskRule& rule);

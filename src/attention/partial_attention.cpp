@@ -39,6 +39,9 @@ enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
 /// not seen, at a cost that only long ones are worth: training sees new shapes all the time.
 Backend choose_backend(const PartialInput& in) {
   constexpr int64_t kLong = 1536, kManyRows = 512, kManyKeys = 1024;
+  if (in.is_tiny) {
+    return Backend::kPlain;
+  }
   if (in.q.is_cpu()) {
     return Backend::kCpu;
   }

@@ -34,6 +34,8 @@ struct PartialInput {
   double scale = 1.0;
   /// The bias hides by kHiddenScore alone: cuDNN, which fails on -infinity, may serve.
   bool bias_is_finite = false;
+  /// Many problems of a few rows and keys each: plain products serve them best.
+  bool is_tiny = false;
 };
 
 /// Such a bias of a bool mask, true = visible. Its rows start where kernels can load them.

@@ -113,14 +113,9 @@ Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options)
   batch.in_suffix = torch::tensor(builder.in_suffix, torch::kUInt8).to(torch::kBool);
   std::vector<LaidSequences> laid;
   for (const SequenceGroup& group : batch.groups) {
-    if (group.layout.n_levels() == 1) {
-      laid.push_back({&group.layout, group.n_sequences});
-    }
+    laid.push_back({&group.layout, group.n_sequences});
   }
-  if (!laid.empty()) {
-    batch.together = plan_gist_mask_batch(laid, options.rule);
-    batch.n_together = batch.together ? laid.size() : 0;
-  }
+  batch.together = plan_gist_mask_batch(laid, options.rule);
   if (options.route_queries > 0) {
     std::vector<RoutedSequence> routed;
     for (const SequenceGroup& group : batch.groups) {

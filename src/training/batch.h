@@ -40,10 +40,8 @@ struct Batch {
   Tensor offsets;       // [n_sequences + 1] int32: first row of each sequence, and n_rows
   int64_t longest = 0;  // rows of a sequence
   std::vector<SequenceGroup> groups;
-  /// The first n_together groups in one, for devices where that is faster: those of one level of
-  /// gists. Null: none.
+  /// All groups in one, for devices where that is faster. Null: they do not go together.
   GistMaskBatchPtr together;
-  size_t n_together = 0;
   RoutePlan routes;  // empty unless asked for
   int64_t n_sequences = 0;
   int64_t n_raw = 0;

@@ -96,16 +96,12 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
     return attend_fully_at_once(in, batch_);
   }
   const bool unfolds = options_.mode == TrainingMode::kUnfold && layer > 0;
-  std::vector<Tensor> outputs;
-  size_t first_group = 0;
   if (options_.mode != TrainingMode::kFull && !unfolds && batch_.together &&
       serves_windows(in.q, options_.rule.sink)) {
-    const AttentionInput rows = rows_of(in, 0, batch_.together->n_tokens);
-    outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, batch_.together, in.scale));
-    first_group = batch_.n_together;
+    return gist_mask_attention(in.q, in.k, in.v, batch_.together, in.scale);
   }
-  for (size_t g = first_group; g < batch_.groups.size(); ++g) {
-    const SequenceGroup& group = batch_.groups[g];
+  std::vector<Tensor> outputs;
+  for (const SequenceGroup& group : batch_.groups) {
     const AttentionInput rows = rows_of(in, group.first_row, group.n_rows());
     if (options_.mode == TrainingMode::kFull) {
       outputs.push_back(attend_fully(rows, group.n_sequences));
