@@ -25,6 +25,10 @@ target_compile_options(ssa_torch INTERFACE -fopenmp)
 target_link_options(ssa_torch INTERFACE -fopenmp)
 target_link_directories(ssa_torch INTERFACE ${SSA_TORCH}/lib)
 list(APPEND CMAKE_BUILD_RPATH ${SSA_TORCH}/lib)
+# Ahead of libtorch.so, which exports pieces of a C++ library of its own (in 2.11: std::filesystem, std::exception_ptr):
+# exceptions that cross a thread would be lost, and walking folders crash.
+target_link_options(ssa_torch INTERFACE "SHELL:-Wl,--push-state,--no-as-needed -lstdc++ -Wl,--pop-state")
+target_link_options(ssa_torch INTERFACE "LINKER:--version-script=${CMAKE_CURRENT_LIST_DIR}/private_symbols.map")
 target_link_libraries(ssa_torch INTERFACE torch torch_cpu c10)
 if(EXISTS ${SSA_TORCH}/lib/libtorch_cuda.so)
   # Nothing in our code names a symbol of it: without --no-as-needed the linker would drop it, and the device with it.

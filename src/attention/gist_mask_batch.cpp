@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <tuple>
 #include <vector>
 
 #include "attention/partial_attention.h"
@@ -38,6 +40,10 @@ struct PaddedLists {
   }
 };
 
+Tensor places_of(const Tensor& pads) {
+  return pads.flatten().logical_not().nonzero().squeeze(1);
+}
+
 /// RowsWithKeys as it grows.
 struct RowLists {
   PaddedLists rows, keys;
@@ -48,12 +54,58 @@ struct RowLists {
   }
   RowsWithKeys finish() const {
     RowsWithKeys all;
-    if (!rows.lists.empty()) {
-      std::tie(all.rows, all.row_pads) = rows.tensors();
-      std::tie(all.keys, all.key_pads) = keys.tensors();
-      all.places = all.row_pads.flatten().logical_not().nonzero().squeeze(1);
-    }
+    std::tie(all.rows, all.row_pads) = rows.tensors();
+    std::tie(all.keys, all.key_pads) = keys.tensors();
+    all.places = places_of(all.row_pads);
     return all;
+  }
+};
+
+/// BankSlots as it grows.
+struct SlotLists {
+  std::vector<std::vector<std::vector<int64_t>>> rows;  // of each bank: those of each slot
+  PaddedLists keys;
+
+  BankSlots finish() const {
+    int64_t n_rows = 0, n_slots = 0;
+    for (const auto& slots : rows) {
+      n_slots = std::max<int64_t>(n_slots, std::ssize(slots));
+      for (const auto& slot : slots) {
+        n_rows = std::max<int64_t>(n_rows, std::ssize(slot));
+      }
+    }
+    BankSlots all;
+    all.rows = torch::zeros({std::ssize(rows), n_slots, n_rows}, torch::kInt64);
+    all.row_pads = torch::ones({std::ssize(rows), n_slots, n_rows}, torch::kBool);
+    for (int64_t bank = 0; bank < std::ssize(rows); ++bank) {
+      const auto& slots = rows[static_cast<size_t>(bank)];
+      for (int64_t slot = 0; slot < std::ssize(slots); ++slot) {
+        const auto& list = slots[static_cast<size_t>(slot)];
+        const int64_t place = (bank * n_slots + slot) * n_rows;
+        std::copy(list.begin(), list.end(), all.rows.mutable_data_ptr<int64_t>() + place);
+        std::fill_n(all.row_pads.mutable_data_ptr<bool>() + place, list.size(), false);
+      }
+    }
+    all.keys = keys.tensors().first;
+    all.places = places_of(all.row_pads);
+    return all;
+  }
+};
+
+/// What sequences have in common whose problems are padded to one shape: chunk sizes, and the
+/// length of the bank within a factor of two.
+struct Shape {
+  ChunkSizes chunk;
+  int magnitude = 0;
+
+  Shape(const GistLayout& layout, size_t n_bank) : chunk(layout.chunk_sizes()) {
+    constexpr size_t kSmall = 64;
+    for (size_t n = n_bank; n > kSmall; n /= 2) {
+      ++magnitude;
+    }
+  }
+  bool operator<(const Shape& other) const {
+    return std::tie(chunk, magnitude) < std::tie(other.chunk, other.magnitude);
   }
 };
 
@@ -124,16 +176,19 @@ class BatchPlanner {
       return rows;
     };
     std::vector<std::vector<int64_t>> slots;
-    std::span<const int64_t> bank;      // that of the last slot
-    std::vector<int64_t> last_section;  // of the row before
+    std::span<const int64_t> bank;  // that of the last slot
+    std::vector<int64_t> suffix, suffix_keys, last_section;
     for (int64_t t = 0; t < layout.n_tokens(); ++t) {
       const int64_t begin = parts.window_begin(t);
       const auto far = parts.far(begin);
       std::vector<int64_t> section = in_batch(parts.section(t, begin));
       begin_.push_back(static_cast<int32_t>(base + begin));
-      is_far_.push_back(t < prefix && !far.empty());
-      if (t >= prefix) {
-        add_suffix_row(base + t, t == prefix, in_batch(far), std::move(section));
+      if (t >= prefix) {  // all of them see the same gists
+        if (suffix.empty()) {
+          suffix_keys = in_batch(far);
+          suffix_keys.insert(suffix_keys.end(), section.begin(), section.end());
+        }
+        suffix.push_back(base + t);
         continue;
       }
       if (!far.empty()) {
@@ -144,17 +199,22 @@ class BatchPlanner {
         slots[far.size() - 1].push_back(base + t);
       }
       if (!section.empty()) {
+        RowLists& sections = sections_[layout.chunk_sizes()];
         if (section != last_section) {
-          section_.add({}, section);
+          sections.add({}, section);
         }
-        section_.rows.lists.back().push_back(base + t);
+        sections.rows.lists.back().push_back(base + t);
       }
       last_section = std::move(section);
     }
     offsets_.push_back(static_cast<int32_t>(begin_.size()));
+    if (!suffix_keys.empty()) {
+      suffixes_[Shape(layout, suffix_keys.size())].add(std::move(suffix), std::move(suffix_keys));
+    }
     if (!slots.empty()) {
-      slot_keys_.lists.push_back(in_batch(bank));
-      slots_.push_back(std::move(slots));
+      SlotLists& like = slots_[Shape(layout, bank.size())];
+      like.keys.lists.push_back(in_batch(bank));
+      like.rows.push_back(std::move(slots));
     }
   }
 
@@ -164,67 +224,24 @@ class BatchPlanner {
     batch->n_sinks = rule_.sink;
     batch->window_begin = torch::tensor(begin_, torch::kInt32);
     batch->offsets = torch::tensor(offsets_, torch::kInt32);
-    batch->is_far = torch::tensor(is_far_, torch::kUInt8).to(torch::kBool);
-    if (!slots_.empty()) {
-      finish_slots(*batch);
+    for (const auto& each : slots_) {
+      batch->slots.push_back(each.second.finish());
     }
-    batch->suffix = suffix_.finish();
-    batch->section = section_.finish();
+    for (const auto& each : suffixes_) {
+      batch->suffixes.push_back(each.second.finish());
+    }
+    for (const auto& each : sections_) {
+      batch->sections.push_back(each.second.finish());
+    }
     return batch;
   }
 
  private:
-  /// All rows of a suffix see the same gists.
-  void add_suffix_row(int64_t row,
-                      bool is_first,
-                      std::vector<int64_t> far,
-                      std::vector<int64_t> section) {
-    far.insert(far.end(), section.begin(), section.end());
-    if (far.empty()) {
-      return;
-    }
-    if (is_first) {
-      suffix_.add({}, std::move(far));
-    }
-    suffix_.rows.lists.back().push_back(row);
-  }
-
-  void finish_slots(GistMaskBatch& batch) const {
-    int64_t n_rows = 0, n_slots = 0;
-    for (const auto& slots : slots_) {
-      n_slots = std::max<int64_t>(n_slots, std::ssize(slots));
-      for (const auto& rows : slots) {
-        n_rows = std::max<int64_t>(n_rows, std::ssize(rows));
-      }
-    }
-    const auto n = std::ssize(slots_);
-    batch.slot_rows = torch::zeros({n, n_slots, n_rows}, torch::kInt64);
-    batch.slot_pads = torch::ones({n, n_slots, n_rows}, torch::kBool);
-    batch.place_of_row = torch::zeros({batch.n_tokens}, torch::kInt64);
-    auto* rows = batch.slot_rows.mutable_data_ptr<int64_t>();
-    auto* pads = batch.slot_pads.mutable_data_ptr<bool>();
-    auto* places = batch.place_of_row.mutable_data_ptr<int64_t>();
-    for (int64_t i = 0; i < n; ++i) {
-      const auto& slots = slots_[static_cast<size_t>(i)];
-      for (int64_t slot = 0; slot < std::ssize(slots); ++slot) {
-        int64_t place = (i * n_slots + slot) * n_rows;
-        for (const int64_t row : slots[static_cast<size_t>(slot)]) {
-          rows[place] = row;
-          pads[place] = false;
-          places[row] = place++;
-        }
-      }
-    }
-    batch.slot_keys = slot_keys_.tensors().first;
-  }
-
   const MaskRule& rule_;
   std::vector<int32_t> begin_, offsets_ = {0};
-  std::vector<uint8_t> is_far_;
-  std::vector<std::vector<std::vector<int64_t>>>
-      slots_;  // of each sequence that sees the bank: rows of each slot
-  PaddedLists slot_keys_;
-  RowLists suffix_, section_;
+  std::map<Shape, SlotLists> slots_;
+  std::map<Shape, RowLists> suffixes_;
+  std::map<ChunkSizes, RowLists> sections_;
 };
 
 constexpr double kInfiniteScore = std::numeric_limits<double>::infinity();
@@ -243,66 +260,50 @@ Tensor rows_by_head(const Tensor& rows, int64_t n_kv_heads) {
 /// Rows of x [n_tokens, n_heads, ...] are those of its view [n_tokens * n_kv_heads, group, ...].
 /// Places are rows of what partial_attention() returns, heads before rows.
 struct GistMaskBatch::ByHead {
-  ByHead(const GistMaskBatch& batch, int64_t heads) : n_kv_heads(heads) {
-    if (batch.slot_rows.defined()) {
-      add_slots(batch);
-    }
-    if (batch.suffix.defined()) {
-      suffix = spread(batch.suffix);
-    }
-    if (batch.section.defined()) {
-      section = spread(batch.section);
-    }
-  }
-
-  /// RowsWithKeys of all heads.
+  /// Of BankSlots and RowsWithKeys alike; rows... is [n_slots, slot_rows] or [rows].
   struct Lists {
-    Tensor rows, pads;   // [n_lists, n_kv_heads, rows], and 1
-    Tensor keys;         // [n_lists, n_kv_heads, keys]
+    Tensor rows, pads;   // [n, n_kv_heads, rows...], and 1
+    Tensor keys;         // [n, n_kv_heads, keys]
     Tensor from, to;     // [all rows * n_kv_heads] places, and rows
-    Tensor key_visible;  // [n_lists * n_kv_heads, 1, 1, keys] bool
-
-    bool defined() const { return rows.defined(); }
+    Tensor key_visible;  // [n * n_kv_heads, 1, 1, keys] bool; undefined for slots
   };
 
+  ByHead(const GistMaskBatch& batch, int64_t heads) : n_kv_heads(heads) {
+    for (const BankSlots& each : batch.slots) {
+      slots.push_back(spread(each));
+    }
+    for (const RowsWithKeys& each : batch.suffixes) {
+      suffixes.push_back(spread_with_pads(each));
+    }
+    for (const RowsWithKeys& each : batch.sections) {
+      sections.push_back(spread_with_pads(each));
+    }
+  }
+
   int64_t n_kv_heads;
-  Tensor slot_rows;   // [n_far, n_kv_heads, n_slots, slot_rows]
-  Tensor slot_pads;   // the same, and 1
-  Tensor slot_keys;   // [n_far, n_kv_heads, n_slots]
-  Tensor slot_place;  // [n_tokens * n_kv_heads] a token's place; rows without one: any
-  Tensor not_far;     // [n_tokens, 1] bool
-  Lists suffix, section;
+  std::vector<Lists> slots, suffixes, sections;
 
  private:
-  void add_slots(const GistMaskBatch& batch) {
-    slot_rows = rows_by_head(batch.slot_rows, n_kv_heads);
-    slot_pads = batch.slot_pads.unsqueeze(1).expand(slot_rows.sizes()).unsqueeze(-1);
-    slot_keys = rows_by_head(batch.slot_keys, n_kv_heads);
-    not_far = batch.is_far.logical_not().unsqueeze(1);
-    // A place counts within all sequences; heads lie between sequence and slot.
-    const int64_t n_places = batch.slot_rows.numel() / batch.slot_rows.size(0);
-    const Tensor sequence = batch.place_of_row.div(n_places, "floor"),
-                 within = batch.place_of_row.remainder(n_places);
-    slot_place = places(sequence, within, n_places);
-  }
-  Lists spread(const RowsWithKeys& of) const {
+  template <class Rows>
+  Lists spread(const Rows& of) const {
     Lists lists;
     lists.rows = rows_by_head(of.rows, n_kv_heads);
     lists.pads = of.row_pads.unsqueeze(1).expand(lists.rows.sizes()).unsqueeze(-1);
     lists.keys = rows_by_head(of.keys, n_kv_heads);
-    const int64_t width = of.rows.size(1);
-    lists.from = places(of.places.div(width, "floor"), of.places.remainder(width), width);
-    lists.to =
-        (of.rows.flatten().index_select(0, of.places).unsqueeze(1) * n_kv_heads + heads(of.rows))
-            .flatten();
+    const int64_t n_places = of.rows[0].numel();  // heads lie between list and place
+    const Tensor heads = torch::arange(n_kv_heads, of.rows.options()),
+                 list = of.places.div(n_places, "floor").unsqueeze(1),
+                 within = of.places.remainder(n_places).unsqueeze(1);
+    lists.from = ((list * n_kv_heads + heads) * n_places + within).flatten();
+    const Tensor rows = of.rows.flatten().index_select(0, of.places).unsqueeze(1);
+    lists.to = (rows * n_kv_heads + heads).flatten();
+    return lists;
+  }
+  Lists spread_with_pads(const RowsWithKeys& of) const {
+    Lists lists = spread(of);
     lists.key_visible =
         of.key_pads.logical_not().repeat_interleave(n_kv_heads, 0).unsqueeze(1).unsqueeze(1);
     return lists;
-  }
-  Tensor heads(const Tensor& like) const { return torch::arange(n_kv_heads, like.options()); }
-  Tensor places(const Tensor& sequence, const Tensor& within, int64_t n_places) const {
-    return ((sequence.unsqueeze(1) * n_kv_heads + heads(sequence)) * n_places + within.unsqueeze(1))
-        .flatten();
   }
 };
 
@@ -315,69 +316,35 @@ const GistMaskBatch::ByHead& index_of(const GistMaskBatch& batch, int64_t n_kv_h
   return *batch.by_head;
 }
 
-/// The two problems over the bank, for one q, k and v.
+/// The problems over gists, for one q, k and v.
 class BankProblems {
  public:
+  using Lists = GistMaskBatch::ByHead::Lists;
+
   BankProblems(const GistMaskBatch& batch, const WindowTensors& in)
       : in_(in),
         index_(index_of(batch, in.k.size(1))),
         n_kv_heads_(in.k.size(1)),
-        group_(in.q.size(1) / n_kv_heads_) {}
+        group_(in.q.size(1) / n_kv_heads_),
+        wide_(torch::promote_types(in.q.scalar_type(), torch::kFloat32)) {}
 
-  bool has_slots() const { return index_.slot_rows.defined(); }
-  bool has_suffixes() const { return index_.suffix.defined(); }
-  bool has_sections() const { return index_.section.defined(); }
-
-  PartialInput slots() const {
-    return {slot_view(take(in_.q, index_.slot_rows)),
-            keys(in_.k, index_.slot_keys),
-            keys(in_.v, index_.slot_keys),
-            Tensor(),
-            true,
-            in_.scale};
-  }
-  PartialInput suffixes() const {
-    const int64_t n_rows = index_.suffix.rows.size(2);
-    const Tensor visible = index_.suffix.key_visible.expand({-1, -1, n_rows, -1});
-    return {suffix_view(take(in_.q, index_.suffix.rows)),
-            keys(in_.k, index_.suffix.keys),
-            keys(in_.v, index_.suffix.keys),
-            visible_bias(visible, in_.q.scalar_type()).expand({-1, group_, -1, -1}),
-            false,
-            in_.scale};
-  }
-  /// Thousands of tiny problems: plain products, in float32 or better.
-  PartialInput sections() const {
-    const auto wider = [&](const Tensor& x) { return x.to(wide()); };
-    PartialInput part{wider(section_view(take(in_.q, index_.section.rows))),
-                      wider(keys(in_.k, index_.section.keys)),
-                      wider(keys(in_.v, index_.section.keys)),
-                      visible_bias(index_.section.key_visible, wide()),
-                      false,
-                      in_.scale};
-    part.is_tiny = true;
-    return part;
-  }
-
-  /// [n_tokens, n_heads, head_dim] and [n_tokens, n_heads]; -infinity where the bank was not seen.
+  /// [n_tokens, n_heads, head_dim] and [n_tokens, n_heads]; -infinity where no gist was seen.
   std::pair<Tensor, Tensor> forward() const {
-    Tensor out, lse;
-    if (has_slots()) {
-      const PartialOutput far = partial_attention(slots());
-      out = from_slots(far.out.transpose(1, 2));
-      lse = from_slots(far.lse.transpose(1, 2)).masked_fill_(index_.not_far, -kInfiniteScore);
-    } else {
-      out = torch::empty_like(in_.q);
-      lse = torch::full(
-          {in_.q.size(0), in_.q.size(1)}, -kInfiniteScore, in_.q.options().dtype(wide()));
+    const Tensor out = torch::empty_like(in_.q);
+    const Tensor lse =
+        torch::full({in_.q.size(0), in_.q.size(1)}, -kInfiniteScore, in_.q.options().dtype(wide_));
+    const auto put_both = [&](const Lists& lists, const PartialOutput& part) {
+      put(out, lists, part.out.transpose(1, 2));
+      put(lse, lists, part.lse.transpose(1, 2));
+    };
+    for (const Lists& lists : index_.slots) {
+      put_both(lists, partial_attention(slots(lists)));
     }
-    if (has_suffixes()) {
-      const PartialOutput bank = partial_attention(suffixes());
-      put_suffixes(out, bank.out.transpose(1, 2));
-      put_suffixes(lse, bank.lse.transpose(1, 2));
+    for (const Lists& lists : index_.suffixes) {
+      put_both(lists, partial_attention(suffix(lists)));
     }
-    if (has_sections()) {
-      merge_sections(out, lse, partial_attention(sections()));
+    for (const Lists& lists : index_.sections) {
+      merge_section(out, lse, lists, partial_attention(section(lists)));
     }
     return {out, lse};
   }
@@ -388,47 +355,77 @@ class BankProblems {
     Tensor q, k, v;
   };
   Gradients backward(const Tensor& out, const Tensor& lse, const Tensor& d_out) const {
-    const auto options = in_.k.options().dtype(wide());
-    Gradients gradients{
-        Tensor(), torch::zeros(in_.k.sizes(), options), torch::zeros(in_.v.sizes(), options)};
+    const auto options = in_.k.options().dtype(wide_);
+    const Gradients gradients{torch::zeros_like(in_.q),
+                              torch::zeros(in_.k.sizes(), options),
+                              torch::zeros(in_.v.sizes(), options)};
     // Rows that only fill up get a log-sum-exp that leaves them no weight.
-    if (has_slots()) {
-      const PartialGradients far = partial_attention_backward(
-          slots(),
-          {slot_view(take(out, index_.slot_rows)),
-           slot_view(take(lse, index_.slot_rows).masked_fill_(index_.slot_pads, kInfiniteScore))},
-          slot_view(take(d_out, index_.slot_rows)));
-      gradients.q = from_slots(far.q.transpose(1, 2)).masked_fill_(index_.not_far.unsqueeze(2), 0);
-      add_keys(gradients, index_.slot_keys, far);
-    } else {
-      gradients.q = torch::zeros_like(in_.q);
-    }
-    if (has_suffixes()) {
-      const PartialGradients bank = partial_attention_backward(
-          suffixes(),
-          {suffix_view(take(out, index_.suffix.rows)),
-           suffix_view(
-               take(lse, index_.suffix.rows).masked_fill_(index_.suffix.pads, kInfiniteScore))},
-          suffix_view(take(d_out, index_.suffix.rows)));
-      put_suffixes(gradients.q, bank.q.transpose(1, 2));
-      add_keys(gradients, index_.suffix.keys, bank);
-    }
-    if (has_sections()) {
-      const auto wider = [&](const Tensor& x) { return section_view(x).to(wide()); };
-      const Tensor merged_lse =
-          take(lse, index_.section.rows).masked_fill_(index_.section.pads, kInfiniteScore);
+    const auto padded_lse = [&](const Lists& lists) {
+      return take(lse, lists.rows).masked_fill_(lists.pads, kInfiniteScore);
+    };
+    for (const Lists& lists : index_.slots) {
       const PartialGradients part = partial_attention_backward(
-          sections(),
-          {wider(take(out, index_.section.rows)), section_view(merged_lse)},
-          wider(take(d_out, index_.section.rows)));
+          slots(lists),
+          {slot_view(take(out, lists.rows)), slot_view(padded_lse(lists))},
+          slot_view(take(d_out, lists.rows)));
+      put(gradients.q, lists, part.q.transpose(1, 2));
+      add_keys(gradients, lists.keys, part);
+    }
+    for (const Lists& lists : index_.suffixes) {
+      const PartialGradients part = partial_attention_backward(
+          suffix(lists),
+          {suffix_view(take(out, lists.rows)), suffix_view(padded_lse(lists))},
+          suffix_view(take(d_out, lists.rows)));
+      put(gradients.q, lists, part.q.transpose(1, 2));
+      add_keys(gradients, lists.keys, part);
+    }
+    for (const Lists& lists : index_.sections) {
+      const PartialGradients part = partial_attention_backward(
+          section(lists),
+          {section_view(take(out, lists.rows)).to(wide_), section_view(padded_lse(lists))},
+          section_view(take(d_out, lists.rows)).to(wide_));
       by_row(gradients.q)
-          .index_add_(0, index_.section.to, section_rows(part.q).to(in_.q.scalar_type()));
-      add_keys(gradients, index_.section.keys, part);
+          .index_add_(0, lists.to, listed_rows(lists, part.q).to(in_.q.scalar_type()));
+      add_keys(gradients, lists.keys, part);
     }
     return gradients;
   }
 
  private:
+  PartialInput slots(const Lists& lists) const {
+    return {slot_view(take(in_.q, lists.rows)),
+            keys(in_.k, lists.keys),
+            keys(in_.v, lists.keys),
+            Tensor(),
+            true,
+            in_.scale};
+  }
+  PartialInput suffix(const Lists& lists) const {
+    return {suffix_view(take(in_.q, lists.rows)),
+            keys(in_.k, lists.keys),
+            keys(in_.v, lists.keys),
+            visible_bias(lists.key_visible, in_.q.scalar_type()),
+            false,
+            in_.scale};
+  }
+  /// Thousands of tiny problems: plain products, in float32 or better.
+  PartialInput section(const Lists& lists) const {
+    PartialInput part{section_view(take(in_.q, lists.rows)).to(wide_),
+                      keys(in_.k, lists.keys).to(wide_),
+                      keys(in_.v, lists.keys).to(wide_),
+                      visible_bias(lists.key_visible, wide_),
+                      false,
+                      in_.scale};
+    part.is_tiny = true;
+    return part;
+  }
+
+  /// [n_tokens, n_heads, ...] as [n_tokens * n_kv_heads, group, ...].
+  Tensor by_row(const Tensor& x) const {
+    std::vector<int64_t> shape{x.size(0) * n_kv_heads_, group_};
+    shape.insert(shape.end(), x.sizes().begin() + 2, x.sizes().end());
+    return x.view(shape);
+  }
   /// x [n_tokens, n_heads, ...] at an index of rows by head: [index..., group, ...].
   Tensor take(const Tensor& x, const Tensor& index) const {
     std::vector<int64_t> shape = index.sizes().vec();
@@ -437,58 +434,39 @@ class BankProblems {
     return x.view({x.size(0) * n_kv_heads_, -1}).index_select(0, index.flatten()).view(shape);
   }
 
-  /// [n_far, n_kv_heads, n_slots, slot_rows, group, ...] as heads of slots: [n_far * n_kv_heads,
-  /// slot_rows * group, n_slots, ...].
+  // What was taken, [n, n_kv_heads, rows..., group, ...], as partial_attention() wants it.
+
+  /// Slots are rows, their rows heads: [n * n_kv_heads, slot_rows * group, n_slots, ...].
   static Tensor slot_view(const Tensor& x) { return x.flatten(3, 4).flatten(0, 1).transpose(1, 2); }
-  /// [n_suffixes, n_kv_heads, rows, group, ...]: [n_suffixes * n_kv_heads, group, rows, ...].
+  /// [n * n_kv_heads, group, rows, ...].
   static Tensor suffix_view(const Tensor& x) { return x.flatten(0, 1).transpose(1, 2); }
-
-  /// The same: [n_lists * n_kv_heads, 1, rows * group, ...].
+  /// [n * n_kv_heads, 1, rows * group, ...].
   static Tensor section_view(const Tensor& x) { return x.flatten(2, 3).flatten(0, 1).unsqueeze(1); }
+  /// And back, without padding: x of any shape that is [n, n_kv_heads, rows..., group, rest...] in
+  /// order, to [all rows * n_kv_heads, group, rest...].
+  Tensor listed_rows(const Lists& lists, const Tensor& x) const {
+    std::vector<int64_t> shape{lists.rows.numel(), group_};
+    if (x.numel() != lists.rows.numel() * group_) {
+      shape.push_back(-1);
+    }
+    return x.reshape(shape).index_select(0, lists.from);
+  }
+  void put(const Tensor& whole, const Lists& lists, const Tensor& x) const {
+    by_row(whole).index_copy_(0, lists.to, listed_rows(lists, x));
+  }
 
-  /// [n_tokens, n_heads, ...] as [n_tokens * n_kv_heads, group, ...].
-  Tensor by_row(const Tensor& x) const {
-    std::vector<int64_t> shape{x.size(0) * n_kv_heads_, group_};
-    shape.insert(shape.end(), x.sizes().begin() + 2, x.sizes().end());
-    return x.view(shape);
-  }
-  /// x: [n_lists * n_kv_heads, 1, rows * group, ...], without padding: [all rows * n_kv_heads,
-  /// group, ...].
-  Tensor section_rows(const Tensor& x) const {
-    std::vector<int64_t> shape{index_.section.rows.numel(), group_};
-    shape.insert(shape.end(), x.sizes().begin() + 3, x.sizes().end());
-    return x.reshape(shape).index_select(0, index_.section.from);
-  }
   /// Adds a part to what was seen so far; where that is nothing `out` may hold anything.
-  void merge_sections(Tensor& out, Tensor& lse, const PartialOutput& part) const {
-    const Tensor& rows = index_.section.to;
-    const Tensor seen = by_row(lse).index_select(0, rows), more = section_rows(part.lse),
-                 both = torch::logaddexp(seen, more), share = (more - both).exp().unsqueeze(-1);
+  void merge_section(const Tensor& out,
+                     const Tensor& lse,
+                     const Lists& lists,
+                     const PartialOutput& part) const {
+    const Tensor seen = by_row(lse).index_select(0, lists.to), more = listed_rows(lists, part.lse),
+                 both = torch::logaddexp(seen, more), share = (more - both).exp_().unsqueeze(-1);
     const Tensor so_far =
-        by_row(out).index_select(0, rows).to(wide()).masked_fill_(seen.isinf().unsqueeze(-1), 0);
-    const Tensor merged = so_far.lerp(section_rows(part.out), share);
-    by_row(out).index_copy_(0, rows, merged.to(out.scalar_type()));
-    by_row(lse).index_copy_(0, rows, both);
-  }
-
-  torch::ScalarType wide() const {
-    return torch::promote_types(in_.q.scalar_type(), torch::kFloat32);
-  }
-
-  /// x: [n_far * n_kv_heads, n_slots, slot_rows * group, ...] -> [n_tokens, n_heads, ...]; rows
-  /// without a slot hold anything.
-  Tensor from_slots(const Tensor& x) const {
-    std::vector<int64_t> shape{in_.q.size(0), in_.q.size(1)};
-    shape.insert(shape.end(), x.sizes().begin() + 3, x.sizes().end());
-    const int64_t n_places = index_.slot_rows.numel();
-    return x.reshape({n_places, -1}).index_select(0, index_.slot_place).view(shape);
-  }
-
-  /// x: [n_suffixes * n_kv_heads, rows, group, ...] into whole [n_tokens, n_heads, ...].
-  void put_suffixes(Tensor& whole, const Tensor& x) const {
-    const Tensor flat = x.reshape({index_.suffix.rows.numel(), -1});
-    whole.view({whole.size(0) * n_kv_heads_, -1})
-        .index_copy_(0, index_.suffix.to, flat.index_select(0, index_.suffix.from));
+        by_row(out).index_select(0, lists.to).to(wide_).masked_fill_(seen.isinf().unsqueeze(-1), 0);
+    const Tensor merged = so_far.lerp(listed_rows(lists, part.out), share);
+    by_row(out).index_copy_(0, lists.to, merged.to(out.scalar_type()));
+    by_row(lse).index_copy_(0, lists.to, both);
   }
 
   /// [n * n_kv_heads, 1, n_keys, head_dim].
@@ -511,6 +489,7 @@ class BankProblems {
   const WindowTensors& in_;
   const GistMaskBatch::ByHead& index_;
   int64_t n_kv_heads_, group_;
+  torch::ScalarType wide_;
 };
 
 Windows windows_of(const GistMaskBatch& batch) {
@@ -570,26 +549,18 @@ GistMaskBatchPtr plan_gist_mask_batch(std::span<const LaidSequences> sequences,
 GistMaskBatchPtr to_device(const GistMaskBatch& batch, torch::Device device) {
   auto moved = c10::make_intrusive<GistMaskBatch>(batch);
   moved->by_head.reset();
-  for (Tensor* tensor : {&moved->window_begin,
-                         &moved->offsets,
-                         &moved->slot_rows,
-                         &moved->slot_pads,
-                         &moved->slot_keys,
-                         &moved->place_of_row,
-                         &moved->is_far,
-                         &moved->suffix.rows,
-                         &moved->suffix.row_pads,
-                         &moved->suffix.places,
-                         &moved->suffix.keys,
-                         &moved->suffix.key_pads,
-                         &moved->section.rows,
-                         &moved->section.row_pads,
-                         &moved->section.places,
-                         &moved->section.keys,
-                         &moved->section.key_pads}) {
-    if (tensor->defined()) {
-      *tensor = tensor->to(device, /*non_blocking=*/true);
+  std::vector<Tensor*> tensors{&moved->window_begin, &moved->offsets};
+  for (BankSlots& each : moved->slots) {
+    tensors.insert(tensors.end(), {&each.rows, &each.row_pads, &each.places, &each.keys});
+  }
+  for (auto* lists : {&moved->suffixes, &moved->sections}) {
+    for (RowsWithKeys& each : *lists) {
+      tensors.insert(tensors.end(),
+                     {&each.rows, &each.row_pads, &each.places, &each.keys, &each.key_pads});
     }
+  }
+  for (Tensor* tensor : tensors) {
+    *tensor = tensor->to(device, /*non_blocking=*/true);
   }
   return moved;
 }

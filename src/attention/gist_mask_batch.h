@@ -13,26 +13,32 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "attention/gist_mask_plan.h"
 
 namespace ssa {
 
 /// Lists of rows of which each sees a list of keys, side by side under the longest list's width.
-/// Undefined tensors if there are none.
 struct RowsWithKeys {
   Tensor rows;      // [n_lists, most rows] rows of the batch; padding: 0
   Tensor row_pads;  // the same, bool: is padding
   Tensor places;    // [all rows] where they stand in `rows`, flat
   Tensor keys;      // [n_lists, most keys] rows of the batch; padding: 0
   Tensor key_pads;  // the same, bool
-
-  bool defined() const { return rows.defined(); }
 };
 
-/// What the layouts of a batch share out among dense problems over gists, each padded to its
-/// longest sequence, and one over windows (attention/window_part.h). Index tensors are int64, on
-/// one device. Immutable once built, but for `by_head`.
+/// Banks of several sequences, with the rows that see them: those in slot s see keys [0, s].
+struct BankSlots {
+  Tensor rows;      // [n_banks, n_slots, slot_rows] rows of the batch; padding: 0
+  Tensor row_pads;  // the same, bool
+  Tensor places;    // [all rows] where they stand in `rows`, flat
+  Tensor keys;      // [n_banks, n_slots] rows of the batch; padding: 0
+};
+
+/// What the layouts of a batch share out among dense problems over gists and one over windows
+/// (attention/window_part.h). Sequences of like shape make one problem, each padded to the longest.
+/// Index tensors are int64, on one device. Immutable once built, but for `by_head`.
 struct GistMaskBatch : torch::CustomClassHolder {
   int64_t n_tokens = 0;  // of all sequences
   int64_t n_sinks = 0;
@@ -40,15 +46,9 @@ struct GistMaskBatch : torch::CustomClassHolder {
   Tensor window_begin;  // [n_tokens] int32, in the batch
   Tensor offsets;       // [n_sequences + 1] int32
 
-  // Prefix rows against the bank: slots of a chunk's rows, as in GistMaskPlan. No slots: undefined.
-  Tensor slot_rows;     // [n_far, n_slots, slot_rows] rows of the batch; padding: 0
-  Tensor slot_pads;     // the same, bool: is padding
-  Tensor slot_keys;     // [n_far, n_slots] rows of the batch; padding: 0
-  Tensor place_of_row;  // [n_tokens] where each row stands in slot_rows; rows that see no bank: 0
-  Tensor is_far;        // [n_tokens] bool: prefix rows that see the bank
-
-  RowsWithKeys suffix;   // a list a sequence
-  RowsWithKeys section;  // a list a chunk, or a higher gist
+  std::vector<BankSlots> slots;
+  std::vector<RowsWithKeys> suffixes;  // a list a sequence
+  std::vector<RowsWithKeys> sections;  // a list a chunk, or a higher gist
 
   /// The indices above spelled out for a number of key/value heads: made by the first layer that
   /// attends, used by all. Not for several threads at once.

@@ -33,6 +33,15 @@ bool is_half(const Tensor& q) {
   return q.scalar_type() == torch::kBFloat16 || q.scalar_type() == torch::kFloat16;
 }
 
+/// Of a shape whose rows kernels can load: columns are filled up in memory.
+Tensor padded_columns(torch::IntArrayRef sizes, const torch::TensorOptions& options) {
+  constexpr int64_t kUnit = 8;
+  std::vector<int64_t> shape = sizes.vec();
+  const int64_t n_columns = shape.back();
+  shape.back() = (n_columns + kUnit - 1) / kUnit * kUnit;
+  return torch::zeros(shape, options).slice(-1, 0, n_columns);
+}
+
 enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
 
 /// cuDNN is the fastest for long problems, but prepares itself anew for every shape that it has
@@ -97,13 +106,31 @@ PartialGradients flash_backward(const PartialInput& in,
 // LibTorch's memory-efficient attention: float32 too, and with bias. Its rows of lse are padded.
 
 constexpr int64_t kLseUnit = 32;
+constexpr int64_t kBiasUnit = 8;  // elements: rows of a bias start at multiples of 16 bytes
+
+/// The bias as these kernels read it: spelled out for all heads and rows, without a copy where its
+/// rows are aligned.
+Tensor efficient_bias(const PartialInput& in) {
+  if (!in.bias.defined()) {
+    return {};
+  }
+  Tensor bias = in.bias;
+  const auto address = reinterpret_cast<uintptr_t>(bias.data_ptr());
+  const bool is_aligned = bias.stride(3) == 1 && bias.stride(2) % kBiasUnit == 0 &&
+                          bias.stride(1) % kBiasUnit == 0 && bias.stride(0) % kBiasUnit == 0 &&
+                          address % 16 == 0;
+  if (!is_aligned) {
+    bias = padded_columns(bias.sizes(), bias.options()).copy_(bias);
+  }
+  return bias.expand({in.q.size(0), in.q.size(1), in.q.size(2), in.k.size(2)});
+}
 
 PartialOutput efficient_forward(const PartialInput& in) {
   const int64_t n_heads = in.q.size(1);
   const auto result = at::_scaled_dot_product_efficient_attention(in.q,
                                                                   for_all_heads(in.k, n_heads),
                                                                   for_all_heads(in.v, n_heads),
-                                                                  if_defined(in.bias),
+                                                                  if_defined(efficient_bias(in)),
                                                                   /*compute_log_sumexp=*/true,
                                                                   /*dropout_p=*/0.0,
                                                                   in.is_causal,
@@ -125,7 +152,7 @@ PartialGradients efficient_backward(const PartialInput& in,
                                                            in.q,
                                                            for_all_heads(in.k, n_heads),
                                                            for_all_heads(in.v, n_heads),
-                                                           in.bias,
+                                                           efficient_bias(in),
                                                            merged.out,
                                                            lse,
                                                            state,
@@ -245,13 +272,8 @@ PartialGradients plain_backward(const PartialInput& in,
 }  // namespace
 
 Tensor visible_bias(const Tensor& visible, torch::ScalarType dtype) {
-  constexpr int64_t kUnit = 8;
-  std::vector<int64_t> shape = visible.sizes().vec();
-  const int64_t n_columns = shape.back();
-  shape.back() = (n_columns + kUnit - 1) / kUnit * kUnit;
-  return torch::zeros(shape, torch::dtype(dtype).device(visible.device()))
-      .slice(-1, 0, n_columns)
-      .masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity());
+  return padded_columns(visible.sizes(), torch::dtype(dtype).device(visible.device()))
+      .masked_fill_(visible.logical_not(), kHiddenScore);
 }
 
 PartialOutput partial_attention(const PartialInput& in) {

@@ -38,7 +38,8 @@ struct PartialInput {
   bool is_tiny = false;
 };
 
-/// Such a bias of a bool mask, true = visible. Its rows start where kernels can load them.
+/// Such a bias of a bool mask, true = visible, by kHiddenScore. Its rows start where kernels can
+/// load them.
 Tensor visible_bias(const Tensor& visible, torch::ScalarType dtype);
 
 struct PartialOutput {

@@ -58,27 +58,34 @@ Tensor attend_fully_at_once(const AttentionInput& in, const Batch& batch) {
                                                   in.scale));
 }
 
-/// Prefix under the gist mask, suffix over what it unfolds. One sequence.
-Tensor unfold(const AttentionInput& in, const SequenceGroup& group, const UnfoldMask& mask) {
-  const int64_t prefix = group.layout.prefix_end(), n = group.layout.n_tokens();
-  if (prefix == 0 || prefix == n) {
-    return gist_mask_attention(in.q, in.k, in.v, group.plan, in.scale);
-  }
-  const AttentionInput first = rows_of(in, 0, prefix);
-  const Tensor prefix_out = gist_mask_attention(first.q, first.k, first.v, group.prefix, in.scale);
-  const Tensor q = in.q.narrow(0, prefix, n - prefix);
+/// The suffix of one sequence, over what it unfolds.
+Tensor unfold_suffix(const AttentionInput& in, const SequenceGroup& group, const UnfoldMask& mask) {
+  const int64_t prefix = group.layout.prefix_end();
+  const Tensor q = in.q.narrow(0, prefix, group.layout.n_tokens() - prefix);
   const Tensor k = in.k.transpose(0, 1), v = in.v.transpose(0, 1);  // [n_kv_heads, n, head_dim]
   const Tensor visible = mask.attended(q.detach(), k.detach());
   const int64_t n_group = q.size(1) / k.size(0);
   const auto shared = [&](const Tensor& x) { return x.repeat_interleave(n_group, 0).unsqueeze(0); };
-  const Tensor suffix_out = torch::scaled_dot_product_attention(q.transpose(0, 1).unsqueeze(0),
-                                                                shared(k),
-                                                                shared(v),
-                                                                shared(visible),
-                                                                0.0,
-                                                                /*is_causal=*/false,
-                                                                in.scale);
-  return torch::cat({prefix_out, suffix_out.squeeze(0).transpose(0, 1)});
+  return torch::scaled_dot_product_attention(q.transpose(0, 1).unsqueeze(0),
+                                             shared(k),
+                                             shared(v),
+                                             shared(visible),
+                                             0.0,
+                                             /*is_causal=*/false,
+                                             in.scale)
+      .squeeze(0)
+      .transpose(0, 1);
+}
+
+/// One sequence's prefix under the gist mask.
+Tensor attend_prefix(const AttentionInput& in, const SequenceGroup& group) {
+  const AttentionInput prefix = rows_of(in, 0, group.layout.prefix_end());
+  return gist_mask_attention(prefix.q, prefix.k, prefix.v, group.prefix, in.scale);
+}
+
+bool has_suffix_to_unfold(const SequenceGroup& group) {
+  return group.prefix && group.layout.prefix_end() > 0 &&
+         group.layout.prefix_end() < group.layout.n_tokens();
 }
 
 }  // namespace
@@ -96,21 +103,30 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
     return attend_fully_at_once(in, batch_);
   }
   const bool unfolds = options_.mode == TrainingMode::kUnfold && layer > 0;
-  if (options_.mode != TrainingMode::kFull && !unfolds && batch_.together &&
+  Tensor together;  // all rows under the gist mask, where the device attends them at once
+  if (options_.mode != TrainingMode::kFull && batch_.together &&
       serves_windows(in.q, options_.rule.sink)) {
-    return gist_mask_attention(in.q, in.k, in.v, batch_.together, in.scale);
+    together = gist_mask_attention(in.q, in.k, in.v, batch_.together, in.scale);
+    if (!unfolds) {
+      return together;
+    }
   }
   std::vector<Tensor> outputs;
   for (const SequenceGroup& group : batch_.groups) {
     const AttentionInput rows = rows_of(in, group.first_row, group.n_rows());
     if (options_.mode == TrainingMode::kFull) {
       outputs.push_back(attend_fully(rows, group.n_sequences));
-    } else if (unfolds && group.prefix) {
+    } else if (unfolds && has_suffix_to_unfold(group)) {
       const UnfoldMask& mask = mask_of(group, in);
+      const int64_t n = group.layout.n_tokens(), prefix = group.layout.prefix_end();
       for (int64_t i = 0; i < group.n_sequences; ++i) {
-        const int64_t n = group.layout.n_tokens();
-        outputs.push_back(unfold(rows_of(rows, i * n, n), group, mask));
+        const AttentionInput sequence = rows_of(rows, i * n, n);
+        outputs.push_back(together.defined() ? together.narrow(0, group.first_row + i * n, prefix)
+                                             : attend_prefix(sequence, group));
+        outputs.push_back(unfold_suffix(sequence, group, mask));
       }
+    } else if (together.defined()) {
+      outputs.push_back(together.narrow(0, group.first_row, group.n_rows()));
     } else {
       outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, group.plan, in.scale));
     }
