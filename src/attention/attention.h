@@ -2,7 +2,7 @@
 // attending, which know caches, layouts and selections.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace ssa {
 

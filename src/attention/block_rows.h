@@ -2,7 +2,7 @@
 // that they choose. Used by block_sparse_attention.cpp and nsa_branches.cpp.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "selection/block_options.h"
 

@@ -1,5 +1,6 @@
 #include "attention/block_sparse_attention.h"
 
+#include <torch/autograd.h>
 #include <algorithm>
 #include <vector>
 

@@ -9,7 +9,7 @@
 // Source: arXiv 2511.20102.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "selection/block_options.h"
 

@@ -1,5 +1,6 @@
 #include "attention/gist_mask_attention.h"
 
+#include <torch/autograd.h>
 #include <cmath>
 #include <limits>
 

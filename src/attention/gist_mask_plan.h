@@ -22,7 +22,7 @@
 #pragma once
 
 #include <torch/custom_class.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "gist/gist_layout.h"
 #include "gist/mask.h"

@@ -11,7 +11,7 @@
 // . v - delta) needs nothing else of other parts.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace ssa {
 

@@ -2,7 +2,7 @@
 // (attention/cuda/window_attention.h), or, as their reference and for tests, plain products.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace ssa {
 

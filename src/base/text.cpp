@@ -105,6 +105,12 @@ std::string nearest_match(std::string_view word, std::span<const std::string> ca
       best_distance = distance;
     }
   }
+  for (const std::string& candidate : candidates) {
+    const size_t least = std::min(word.size(), candidate.size());
+    if (best.empty() && least > 4 && word.substr(0, least) == candidate.substr(0, least)) {
+      best = candidate;
+    }
+  }
   return best;
 }
 

@@ -15,8 +15,8 @@ std::string format_bytes(uint64_t bytes);
 /// The parts with `separator` between them.
 std::string join(std::span<const std::string> parts, std::string_view separator);
 
-/// The candidate with the least edit distance to `word`, or "" if none is near (more than a third
-/// of its letters off).
+/// The candidate with the least edit distance to `word`; if none is near (more than a third of its
+/// letters off), the first that begins with it or that it begins with, from five letters on; or "".
 std::string nearest_match(std::string_view word, std::span<const std::string> candidates);
 
 /// Length of the longest prefix of `bytes` that ends on a character boundary: an incomplete last

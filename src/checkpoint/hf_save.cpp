@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <map>
 
+#include "base/atomic_folder.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoint/atomic_folder.h"
 #include "checkpoint/float_convert.h"
 #include "checkpoint/safetensors_writer.h"
 

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "cli/chat_frame.h"
 #include "cli/command.h"
 #include "cli/generation_session.h"
 #include "cli/prompt_flags.h"
@@ -26,41 +27,16 @@ struct AskFlags {
   bool show = false, compare_full = false;
 };
 
-/// The prompt around documents and question: a header in front, an ending behind.
-struct Frame {
-  std::vector<TextSpan> header, ending;
-};
-
-/// The chat template around a message, split where the message's text stands.
-Frame make_frame(const Checkpoint& checkpoint, const std::string& system) {
-  if (!checkpoint.chat_template()) {
-    return {{}, {{"\nAnswer:", false}}};
-  }
-  const std::string marker =
-      "[ssa:documents-and-question]";  // no white space that a template would trim
-  Json messages = Json::array();
-  if (!system.empty()) {
-    messages.push_back({{"role", "system"}, {"content", system}});
-  }
-  messages.push_back({{"role", "user"}, {"content", marker}});
-  Frame frame;
-  bool behind = false;
-  for (const TextSpan& span : render_chat(checkpoint, messages)) {
-    const size_t at = span.is_input ? span.text.find(marker) : std::string::npos;
-    (behind ? frame.ending : frame.header).push_back({span.text.substr(0, at), span.is_input});
-    if (at != std::string::npos) {
-      behind = true;
-      frame.ending.push_back({span.text.substr(at + marker.size()), span.is_input});
-    }
-  }
-  check(behind, "the chat template does not show the user's message");
-  return frame;
+/// A model without chat template gets what `ssa data build --kind qa` puts behind a question.
+ChatFrame make_frame(const Checkpoint& checkpoint, const std::string& system) {
+  return checkpoint.chat_template() ? make_chat_frame(checkpoint, system)
+                                    : ChatFrame{{}, {{"\nAnswer:", false}}};
 }
 
 /// Header and documents, each a piece of its own.
 std::vector<std::vector<int64_t>> encode_pieces(const GenerationSession& session,
                                                 const AskFlags& flags,
-                                                const Frame& frame) {
+                                                const ChatFrame& frame) {
   const bool chat = !frame.header.empty();
   const Tokenizer& tokenizer = session.tokenizer();
   std::vector<std::vector<int64_t>> pieces;
@@ -78,7 +54,7 @@ std::vector<std::vector<int64_t>> encode_pieces(const GenerationSession& session
 
 std::vector<int64_t> encode_question(const GenerationSession& session,
                                      const std::string& question,
-                                     const Frame& frame) {
+                                     const ChatFrame& frame) {
   std::vector<TextSpan> spans = {{replace_invalid_utf8(question), true}};
   spans.insert(spans.end(), frame.ending.begin(), frame.ending.end());
   return session.tokenizer().encode(spans, {.add_special = false});
@@ -126,7 +102,7 @@ class FullComparison {
 void run_ask(const AskFlags& flags) {
   check_writable(flags.trace);
   GenerationSession session(flags.generation, flags.show || !flags.trace.empty());
-  const Frame frame = make_frame(session.checkpoint(), replace_invalid_utf8(flags.system));
+  const ChatFrame frame = make_frame(session.checkpoint(), replace_invalid_utf8(flags.system));
   const auto pieces = encode_pieces(session, flags, frame);
   std::optional<FullComparison> full;
   if (flags.compare_full) {

@@ -1,5 +1,6 @@
 // ssa bench: prompt and generation speed at given depths, in llama-bench's form, and one layer's
 // attention alone.
+#include <torch/utils.h>
 #include <algorithm>
 #include <chrono>
 #include <cmath>

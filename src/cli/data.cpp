@@ -9,14 +9,13 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/attention_flags.h"
+#include "cli/chat_frame.h"
 #include "cli/command.h"
 #include "cli/model_flags.h"
 #include "cli/progress_bar.h"
-#include "cli/prompt_flags.h"
 #include "data/dataset_builder.h"
 #include "data/token_dataset.h"
 #include "data/training_data.h"
-#include "tokenizer/chat_template.h"
 
 namespace ssa {
 namespace {
@@ -86,22 +85,10 @@ int64_t choose_eos(const DataBuildFlags& flags, const DataModel& model) {
   return *id;
 }
 
-/// The chat template around a user's message: header in front of the documents, the rest behind
-/// the question, as `ssa ask` puts a prompt together.
-QaFormat chat_qa_format(const DataModel& model, const std::string& path) {
+QaFormat model_qa_format(const DataModel& model, const std::string& path) {
   check(model.checkpoint != nullptr || is_present(fs::path(path) / "config.json"),
         "--chat needs a model with a chat template, not a tokenizer alone");
-  const auto opened = model.checkpoint ? nullptr : open_checkpoint(path);
-  const Checkpoint& checkpoint = model.checkpoint ? *model.checkpoint : *opened;
-  const std::string marker = "[ssa:documents-and-question]";
-  const Json messages = Json::array({{{"role", "user"}, {"content", marker}}});
-  const std::string text = joined_text(render_chat(checkpoint, messages));
-  const size_t at = text.find(marker);
-  check(at != std::string::npos, "the chat template does not show the user's message");
-  return {.header = text.substr(0, at),
-          .document = "{}\n\n",
-          .question = "{}" + text.substr(at + marker.size()),
-          .answer = "{}"};
+  return chat_qa_format(model.checkpoint ? *model.checkpoint : *open_checkpoint(path));
 }
 
 /// "\n" and "\0" as they are typed in a shell.
@@ -137,7 +124,7 @@ void run_data_build(const DataBuildFlags& flags) {
     *format = unescape(*format);
   }
   if (flags.chat) {
-    options.format = chat_qa_format(model, flags.model);
+    options.format = model_qa_format(model, flags.model);
   }
   ProgressBar bar("tokenising");
   options.progress = bar.callback();

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/attention_plan.h"
+#include "cli/chat_frame.h"
 #include "cli/command.h"
 #include "cli/eval_sparsity.h"
 #include "cli/model_flags.h"
@@ -14,7 +15,6 @@
 #include "cli/prompt_flags.h"
 #include "evaluation/eval_results.h"
 #include "evaluation/needle_items.h"
-#include "tokenizer/chat_template.h"
 
 namespace ssa {
 namespace {
@@ -27,9 +27,9 @@ struct EvalFlags {
   std::vector<std::string> against;
   std::optional<std::string> header, document, question, answer;
   std::string system;
-  bool chat = false, many_lines = false;
+  bool chat = false, many_lines = false, likelihood_only = false;
   int64_t limit = 0, batch_size = 8192;
-  std::optional<int64_t> predict;
+  std::optional<int64_t> predict, together;
   int64_t prefix_tokens = 0, suffix_tokens = 512;
 };
 
@@ -39,28 +39,10 @@ struct MakeFlags {
   std::optional<int64_t> n_facts;
 };
 
-/// The chat template around documents and question, as formats of their fields.
-QaFormat chat_format(const Checkpoint& checkpoint, const std::string& system) {
-  const std::string marker = "[ssa:documents-and-question]";  // no white space to be trimmed
-  Json messages = Json::array();
-  if (!system.empty()) {
-    messages.push_back({{"role", "system"}, {"content", system}});
-  }
-  messages.push_back({{"role", "user"}, {"content", marker}});
-  const std::string text = joined_text(render_chat(checkpoint, messages));
-  const size_t at = text.find(marker);
-  check(at != std::string::npos, "the chat template does not show the user's message");
-  QaFormat format;
-  format.header = text.substr(0, at);
-  format.question = "{}" + text.substr(at + marker.size());
-  format.answer = "{}";
-  return format;
-}
-
 PromptFormat prompt_format(const EvalFlags& flags, EvalTask task, const Checkpoint& checkpoint) {
   PromptFormat format = default_format(task);
   if (flags.chat) {
-    format.qa = chat_format(checkpoint, flags.system);
+    format.qa = chat_qa_format(checkpoint, flags.system);
   }
   format.qa.header = flags.header.value_or(format.qa.header);
   format.qa.document = flags.document.value_or(format.qa.document);
@@ -94,11 +76,14 @@ Comparison parse_comparison(const std::string& text, const std::vector<Json>& ow
   return other;
 }
 
-EvalOptions eval_options(const EvalFlags& flags, EvalTask task) {
+EvalOptions eval_options(const EvalFlags& flags, EvalTask task, torch::Device device) {
   EvalOptions options;
   options.piece = flags.batch_size;
   options.predict = flags.predict.value_or(task == EvalTask::kQa ? 32 : 0);
   options.stop_at_newline = !flags.many_lines;
+  options.answers = !flags.likelihood_only;
+  options.together = flags.together.value_or(device.is_cuda() ? 32768 : 0);
+  options.most_rows = device.is_cuda() ? 4096 : options.most_rows;
   return options;
 }
 
@@ -120,26 +105,29 @@ std::vector<EvalPrompt> make_prompts(const std::vector<EvalItem>& items,
   return prompts;
 }
 
-/// One line a method and item, written as they come.
+/// One line a method and item, in the items' order.
 std::vector<Json> evaluate(const Evaluator& evaluator,
                            EvalTask task,
                            const std::vector<EvalPrompt>& prompts,
                            const EvalFlags& flags) {
-  const auto known = flags.budget_from.empty() ? std::map<std::string, KnownBudgets>()
-                                               : budgets_of(read_result_lines(flags.budget_from));
+  const auto by_item = flags.budget_from.empty() ? std::map<std::string, KnownBudgets>()
+                                                 : budgets_of(read_result_lines(flags.budget_from));
+  std::vector<KnownBudgets> known;
+  for (const EvalPrompt& prompt : prompts) {
+    const auto found = by_item.find(prompt.id);
+    known.push_back(found == by_item.end() ? KnownBudgets() : found->second);
+  }
   AtomicFile out{std::filesystem::path(flags.out)};
   ProgressBar bar("evaluating", "items");
+  const Outcomes outcomes = evaluator.run(prompts, known, [&](int64_t done) {
+    bar.update(done, static_cast<int64_t>(prompts.size()));
+  });
   std::vector<Json> lines;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const EvalPrompt& prompt = prompts[i];
-    const auto found = known.find(prompt.id);
-    const auto outcomes =
-        evaluator.run(prompt, found == known.end() ? KnownBudgets() : found->second);
-    for (size_t m = 0; m < outcomes.size(); ++m) {
-      lines.push_back(result_line(task, evaluator.methods()[m], prompt, outcomes[m]));
+    for (size_t m = 0; m < outcomes[i].size(); ++m) {
+      lines.push_back(result_line(task, evaluator.methods()[m], prompts[i], outcomes[i][m]));
       out.write(dump_json(lines.back()) + "\n");
     }
-    bar.update(static_cast<int64_t>(i) + 1, static_cast<int64_t>(prompts.size()));
   }
   out.commit();
   return lines;
@@ -191,6 +179,15 @@ std::unique_ptr<SequenceAttention> make_sparse(AttentionPlan plan,
   return attention;
 }
 
+SparseSparseOptions sparse_options(const std::optional<AttentionPlan>& plan) {
+  SparseSparseOptions options{.variant = SparseVariant::kMoba};
+  if (plan && plan->blocks->variant == BlockVariant::kNsa) {
+    options.variant = SparseVariant::kNsa;
+    options.window = plan->blocks->window;
+  }
+  return options;
+}
+
 void run_eval(const EvalFlags& flags) {
   const EvalTask task = parse_eval_task(flags.task);
   const std::vector<EvalItem> items = read_items(flags, task);
@@ -214,9 +211,10 @@ void run_eval(const EvalFlags& flags) {
                        has_gists,
                        [&](const BlockOptions& options, int64_t capacity, BlockObserver* observer) {
                          return make_sparse(*sparse, *loaded.model, options, capacity, observer);
-                       }},
+                       },
+                       sparse_options(sparse)},
                       methods,
-                      eval_options(flags, task));
+                      eval_options(flags, task, loaded.model->device()));
   const auto start = std::chrono::steady_clock::now();
   const std::vector<Json> lines = evaluate(evaluator, task, prompts, flags);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -328,6 +326,15 @@ void add_eval_command(CLI::App& root) {
   app->add_option("--suffix-tokens", flags->suffix_tokens, "Of ppl: scored")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 30))
       ->capture_default_str();
+  app->add_flag("--likelihood-only",
+                flags->likelihood_only,
+                "No greedy answers: exact, f1 and contains are left out");
+  app->add_option(
+         "--together",
+         flags->together,
+         "Prefix tokens of several items in one pass (default: on CUDA 32768, else 0: items "
+         "one by one)")
+      ->check(CLI::NonNegativeNumber);
   add_format_flags(*app, *flags);
   add_layout_flags(*app, flags->attention);
   add_block_flags(*app, flags->attention.blocks);

@@ -96,6 +96,22 @@ void print(const Json& result) {
               static_cast<long long>(result["bound"]["measured"].get<int64_t>()));
 }
 
+/// The first n_tokens of a text, or all there are: of a long text only its start is looked at.
+std::vector<int64_t> encode_start(const Tokenizer& tokenizer,
+                                  const std::string& text,
+                                  int64_t n_tokens) {
+  constexpr int64_t kMargin = 256;  // tokens at the cut may differ from those of the whole text
+  const EncodeOptions plain{.add_special = false, .parse_special = false};
+  for (size_t wanted = static_cast<size_t>(n_tokens) * 8;; wanted *= 2) {
+    const size_t line_end = wanted < text.size() ? text.find('\n', wanted) : std::string::npos;
+    std::vector<int64_t> ids = tokenizer.encode(text.substr(0, line_end), plain);
+    if (line_end == std::string::npos || std::ssize(ids) >= n_tokens + kMargin) {
+      ids.resize(std::min(ids.size(), static_cast<size_t>(n_tokens)));
+      return ids;
+    }
+  }
+}
+
 void run_sparsity(const SparsityFlags& flags) {
   const LoadedModel loaded = load(flags.model);
   const ModelConfig& config = loaded.model->config();
@@ -110,8 +126,10 @@ void run_sparsity(const SparsityFlags& flags) {
           ": what is measured is a choice of keys: sparse or ssa");
   }
   const SparsityMethod method = method_of(flags, config, gists);
-  const EncodeOptions plain{.add_special = false, .parse_special = false};
-  const std::vector<int64_t> ids = tokenizer.encode(read_text(flags.text), plain);
+  const std::string text = read_text(flags.text);
+  const int64_t length = flags.options.length;  // a token has a byte at least
+  const int64_t most_windows = std::min(flags.options.n_windows, std::ssize(text) / length + 1);
+  const std::vector<int64_t> ids = encode_start(tokenizer, text, most_windows * length);
   ProgressBar bar("measuring");
   Json result =
       measure_sparsity(*loaded.model, ids, method, flags.options, [&](int64_t done, int64_t all) {

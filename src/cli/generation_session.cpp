@@ -1,5 +1,6 @@
 #include "cli/generation_session.h"
 
+#include <torch/utils.h>
 #include <algorithm>
 #include <cstdio>
 

@@ -99,21 +99,13 @@ void add_layout_command(CLI::App& root) {
   CLI::App* app = root.add_subcommand("layout", "Where gists go in a sequence, as JSON");
   const auto flags = std::make_shared<LayoutFlags>();
   add_model_option(*app, flags->model);
-  auto* text =
-      app->add_option("--text", flags->text, "Text; the tokenizer's template tokens are added");
-  auto* ids =
-      app->add_option("--ids",
-                      flags->ids_file,
-                      "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
-  exclude_each_other({text, ids});
+  const auto check_given = add_text_or_ids_flags(*app, flags->text, flags->ids_file);
   add_layout_flags(*app, flags->attention);
   app->add_flag("--laid", flags->laid, "The ids hold their gists already");
   app->add_option(
       "--mask", flags->mask_file, "safetensors file for the mask: [n, n] bool, rows are queries");
-  app->callback([flags, text, ids] {
-    if (text->empty() && ids->empty()) {
-      throw UsageError("ssa layout needs --text or --ids");
-    }
+  app->callback([flags, check_given] {
+    check_given();
     run_layout(*flags);
   });
 }

@@ -147,13 +147,7 @@ void add_logits_command(CLI::App& root) {
   flags->model.dtype = "f32";
   flags->attention.mode = "full";
   add_model_flags(*app, flags->model);
-  auto* text =
-      app->add_option("--text", flags->text, "Text; the tokenizer's template tokens are added");
-  auto* ids =
-      app->add_option("--ids",
-                      flags->ids_file,
-                      "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
-  exclude_each_other({text, ids});
+  const auto check_given = add_text_or_ids_flags(*app, flags->text, flags->ids_file);
   app->add_option("--rows", flags->rows, "Which rows of logits to keep")
       ->check(CLI::IsMember({"all", "last"}))
       ->capture_default_str();
@@ -173,10 +167,8 @@ void add_logits_command(CLI::App& root) {
       ->capture_default_str();
   app->add_option("--out", flags->out, "safetensors file with ids, positions and logits")
       ->required();
-  app->callback([flags, text, ids] {
-    if (text->empty() && ids->empty()) {
-      throw UsageError("ssa logits needs --text or --ids");
-    }
+  app->callback([flags, check_given] {
+    check_given();
     run_logits(*flags);
   });
 }

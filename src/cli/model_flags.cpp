@@ -1,6 +1,9 @@
 #include "cli/model_flags.h"
 
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
+#include <torch/utils.h>
+#include <torch/version.h>
 
 #include "base/cpu_features.h"
 #include "base/error.h"

@@ -73,4 +73,21 @@ PromptParts read_prompt_parts(const std::string& path) {
   return parts;
 }
 
+std::function<void()> add_text_or_ids_flags(CLI::App& app,
+                                            std::string& text,
+                                            std::string& ids_file) {
+  auto* text_option =
+      app.add_option("--text", text, "Text; the tokenizer's template tokens are added");
+  auto* ids_option =
+      app.add_option("--ids",
+                     ids_file,
+                     "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
+  exclude_each_other({text_option, ids_option});
+  return [&app, text_option, ids_option] {
+    if (text_option->empty() && ids_option->empty()) {
+      throw UsageError("ssa " + app.get_name() + " needs --text or --ids");
+    }
+  };
+}
+
 }  // namespace ssa

@@ -1,14 +1,8 @@
 #include "data/dataset_writer.h"
 
-#include <unistd.h>
-
 #include "base/error.h"
-#include "base/interrupt.h"
-#include "base/list_folder.h"
-#include "base/remove_folder.h"
 
 namespace ssa {
-namespace fs = std::filesystem;
 namespace {
 
 template <class T>
@@ -22,46 +16,9 @@ void write_ids(AtomicFile& file, std::span<const int64_t> ids) {
   file.write(std::as_bytes(std::span(narrow)));
 }
 
-bool is_free(const fs::path& target) {
-  std::error_code ignored;
-  return !is_present(target) || (fs::is_directory(target, ignored) && list_folder(target).empty());
-}
-
 }  // namespace
 
-DatasetWriter::Folder::Folder(const fs::path& target)
-    : target_(fs::absolute(target).lexically_normal()) {
-  if (!target_.has_filename()) {  // "out/"
-    target_ = target_.parent_path();
-  }
-  check(is_free(target_),
-        "cannot write ",
-        target_.string(),
-        ": it exists and is not an empty folder");
-  temporary_ = target_;
-  temporary_ += concat(".partial-", ::getpid());
-  std::error_code error;
-  fs::create_directory(temporary_, error);
-  check(!error, "cannot write ", target_.string(), ": ", error.message());
-  remove_on_interrupt(temporary_);
-}
-
-DatasetWriter::Folder::~Folder() {
-  if (!committed_) {
-    remove_folder(temporary_);
-    keep_on_interrupt(temporary_);
-  }
-}
-
-void DatasetWriter::Folder::commit() {
-  std::error_code error;
-  fs::rename(temporary_, target_, error);  // an empty folder of that name gives way
-  check(!error, "cannot write ", target_.string(), ": ", error.message());
-  committed_ = true;
-  keep_on_interrupt(temporary_);
-}
-
-DatasetWriter::DatasetWriter(const fs::path& target, DatasetMeta meta)
+DatasetWriter::DatasetWriter(const std::filesystem::path& target, DatasetMeta meta)
     : meta_(std::move(meta)),
       folder_(target),
       tokens_(folder_.path() / "tokens.bin"),

@@ -7,14 +7,15 @@
 #include <span>
 #include <vector>
 
+#include "base/atomic_folder.h"
 #include "base/file.h"
 #include "data/dataset_meta.h"
 #include "data/token_dataset.h"
 
 namespace ssa {
 
-/// Writes into a temporary folder beside the target, which it becomes on commit(); destroyed before
-/// that, it leaves nothing behind. Memory does not grow with the data. Not thread-safe.
+/// The folder is there after commit(), whole, or not at all. Memory does not grow with the data.
+/// Not thread-safe.
 class DatasetWriter {
  public:
   /// `meta` with everything but the counts. Throws Error naming the target if it exists and is not
@@ -32,27 +33,11 @@ class DatasetWriter {
   void commit();
 
  private:
-  /// A folder that removes itself unless it was renamed.
-  class Folder {
-   public:
-    explicit Folder(const std::filesystem::path& target);
-    ~Folder();
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-
-    const std::filesystem::path& path() const { return temporary_; }
-    void commit();
-
-   private:
-    std::filesystem::path target_, temporary_;
-    bool committed_ = false;
-  };
-
   void add_field(std::span<const int64_t> ids, bool gold);
   void end_entry();
 
   DatasetMeta meta_;
-  Folder folder_;
+  AtomicFolder folder_;
   AtomicFile tokens_, fields_;
   std::optional<AtomicFile> entries_, gold_;  // kind qa
 };

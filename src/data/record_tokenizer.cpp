@@ -77,20 +77,9 @@ std::vector<bool> read_gold(const Json& row, size_t n_documents, const std::stri
 RecordTokenizer::RecordTokenizer(const Tokenizer& tokenizer, const BuildOptions& options)
     : tokenizer_(&tokenizer),
       options_(&options),
-      document_(parse_frame(options.format.document, "document")),
-      question_(parse_frame(options.format.question, "question")),
-      answer_(parse_frame(options.format.answer, "answer")) {}
-
-RecordTokenizer::Frame RecordTokenizer::parse_frame(const std::string& format, const char* name) {
-  const size_t place = format.find("{}");
-  check(place != std::string::npos && format.find("{}", place + 2) == std::string::npos,
-        "the format of the ",
-        name,
-        ", '",
-        format,
-        "', does not hold {} exactly once");
-  return {format.substr(0, place), format.substr(place + 2)};
-}
+      document_(parse_text_frame(options.format.document)),
+      question_(parse_text_frame(options.format.question)),
+      answer_(parse_text_frame(options.format.answer)) {}
 
 std::vector<int64_t> RecordTokenizer::header() const {
   return tokenizer_->encode(options_->format.header, EncodeOptions{.add_special = false});
@@ -129,20 +118,14 @@ std::vector<int64_t> RecordTokenizer::encode_document(const std::string& text) c
   return ids;
 }
 
-std::vector<int64_t> RecordTokenizer::encode_framed(const Frame& frame,
-                                                    const std::string& text) const {
-  const TextSpan spans[] = {{frame.before, false}, {text, true}, {frame.behind, false}};
-  return tokenizer_->encode(spans, EncodeOptions{.add_special = false});
-}
-
 QaRow RecordTokenizer::tokenize_qa(const Json& row, const std::string& where) const {
   QaRow result;
   for (const std::string& document : read_documents(row, where)) {
-    result.documents.push_back(encode_framed(document_, document));
+    result.documents.push_back(encode_framed(*tokenizer_, document_, document));
   }
   result.gold = read_gold(row, result.documents.size(), where);
-  result.question = encode_framed(question_, require_text(row, "question", where));
-  result.answer = encode_framed(answer_, require_text(row, "answer", where));
+  result.question = encode_framed(*tokenizer_, question_, require_text(row, "question", where));
+  result.answer = encode_framed(*tokenizer_, answer_, require_text(row, "answer", where));
   if (options_->eos_id) {
     result.answer.push_back(*options_->eos_id);
   }

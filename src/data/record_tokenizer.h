@@ -9,6 +9,7 @@
 #include "data/dataset_builder.h"
 #include "data/input_records.h"
 #include "data/token_dataset.h"
+#include "tokenizer/text_frame.h"
 #include "tokenizer/tokenizer.h"
 
 namespace ssa {
@@ -23,7 +24,7 @@ struct TokenizedRecord {
 /// Keeps references to tokenizer and options. Safe from many threads.
 class RecordTokenizer {
  public:
-  /// Throws Error for formats without exactly one {}.
+  /// Throws UsageError for formats without exactly one {}.
   RecordTokenizer(const Tokenizer& tokenizer, const BuildOptions& options);
 
   /// Throws Error naming file and line for JSON that is not valid UTF-8 or lacks a field.
@@ -32,19 +33,12 @@ class RecordTokenizer {
   std::vector<int64_t> header() const;
 
  private:
-  /// What stands in front of a field and behind it.
-  struct Frame {
-    std::string before, behind;
-  };
-  static Frame parse_frame(const std::string& format, const char* name);
-
   std::vector<int64_t> encode_document(const std::string& text) const;
-  std::vector<int64_t> encode_framed(const Frame& frame, const std::string& text) const;
   QaRow tokenize_qa(const Json& row, const std::string& where) const;
 
   const Tokenizer* tokenizer_;
   const BuildOptions* options_;
-  Frame document_, question_, answer_;
+  TextFrame document_, question_, answer_;
 };
 
 }  // namespace ssa

@@ -2,6 +2,7 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Logging.h>
+#include <torch/cuda.h>
 #include <unistd.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 

@@ -1,7 +1,7 @@
 // Where to cut flat gradients into pieces that are reduced each in one go.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <vector>

@@ -1,7 +1,7 @@
 // Sums gradients over processes while the backward pass still runs.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <memory>

@@ -1,7 +1,7 @@
 // Time that a device's current stream spends between two points of the program.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <chrono>
 #include <memory>

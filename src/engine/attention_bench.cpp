@@ -1,6 +1,7 @@
 #include "engine/attention_bench.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <atomic>

@@ -1,7 +1,7 @@
 // Keys and values of one sequence.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <vector>
 

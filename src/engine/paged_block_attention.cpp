@@ -1,5 +1,7 @@
 #include "engine/paged_block_attention.h"
 
+#include <torch/utils.h>
+
 #include "engine/paged_pass.h"
 
 namespace ssa {

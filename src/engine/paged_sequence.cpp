@@ -1,5 +1,6 @@
 #include "engine/paged_sequence.h"
 
+#include <torch/utils.h>
 #include <algorithm>
 
 #include "engine/paged_pass.h"

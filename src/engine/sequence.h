@@ -1,7 +1,7 @@
 // One sequence on its way through a model: what has been read, and how its tokens attend.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <functional>
 #include <memory>

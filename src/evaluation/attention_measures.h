@@ -9,7 +9,7 @@
 //   bound      delta * (max of |v| over the others + |h_sparse|)     (theorem 1 there): >= distance
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <string>
 #include <vector>

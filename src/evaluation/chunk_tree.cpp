@@ -6,17 +6,34 @@
 namespace ssa {
 namespace {
 
-Tensor index_tensor(const std::vector<int64_t>& values, torch::Device device) {
-  return torch::tensor(values, torch::kInt64).to(device);
+/// Rows of numbers as a tensor: [rows.size(), n] int64.
+Tensor index_rows(const std::vector<std::vector<int64_t>>& rows, torch::Device device) {
+  std::vector<Tensor> tensors;
+  for (const auto& row : rows) {
+    tensors.push_back(torch::tensor(row, torch::kInt64));
+  }
+  return torch::stack(tensors).to(device);
 }
 
-Tensor parents_of(const GistLayout& layout, int level, torch::Device device) {
-  std::vector<int64_t> parents;
-  for (int64_t gist = 0; gist < layout.n_gists(level); ++gist) {
-    const int64_t parent = layout.parent(level, gist);
-    parents.push_back(parent < 0 ? layout.n_gists(level + 1) : parent);
+int64_t most_gists(std::span<const ChunkView> views, int level) {
+  int64_t most = 0;
+  for (const ChunkView& view : views) {
+    most = std::max(most, view.layout.n_gists(level));
   }
-  return index_tensor(parents, device);
+  return most;
+}
+
+Tensor parents_of(std::span<const ChunkView> views, int level, torch::Device device) {
+  const int64_t none = most_gists(views, level + 1);
+  std::vector<std::vector<int64_t>> parents;
+  for (const ChunkView& view : views) {
+    parents.emplace_back(static_cast<size_t>(most_gists(views, level)), none);
+    for (int64_t gist = 0; gist < view.layout.n_gists(level); ++gist) {
+      const int64_t parent = view.layout.parent(level, gist);
+      parents.back()[static_cast<size_t>(gist)] = parent < 0 ? none : parent;
+    }
+  }
+  return index_rows(parents, device);
 }
 
 /// With a column behind the last that is false everywhere.
@@ -39,26 +56,44 @@ Tensor places(const Tensor& scores, const Tensor& eligible) {
 
 }  // namespace
 
-ChunkTree::ChunkTree(const ChunkView& view, int64_t n_keys, torch::Device device)
-    : n_gists_(view.layout.n_gists()) {
-  const GistLayout& layout = view.layout;
-  std::vector<int64_t> column(static_cast<size_t>(n_keys), n_gists_);
-  for (int64_t chunk = 0; chunk < layout.n_gists(0); ++chunk) {
-    const Range tokens = view.tokens(chunk);
-    std::fill(column.begin() + tokens.begin, column.begin() + tokens.end, chunk);
+ChunkTree::ChunkTree(std::span<const ChunkView> views,
+                     int64_t n_keys,
+                     int64_t n_kv_heads,
+                     torch::Device device)
+    : n_kv_heads_(n_kv_heads), n_gists_(0) {
+  const int n_levels = views.front().layout.n_levels();
+  std::vector<int64_t> first;  // column of each level
+  for (int level = 0; level < n_levels; ++level) {
+    parents_.push_back(level + 1 < n_levels ? parents_of(views, level, device) : Tensor());
+    first.push_back(n_gists_);
+    n_gists_ += most_gists(views, level);
   }
-  int64_t next = 0;
-  for (int level = 0; level < layout.n_levels(); ++level) {
-    parents_.push_back(level + 1 < layout.n_levels() ? parents_of(layout, level, device)
-                                                     : Tensor());
-    for (const int64_t gist : layout.gists(level)) {
-      if (view.has_gists) {
-        column[static_cast<size_t>(gist)] = next;
+  std::vector<std::vector<int64_t>> columns;
+  for (const ChunkView& view : views) {
+    std::vector<int64_t>& column = columns.emplace_back(static_cast<size_t>(n_keys), n_gists_);
+    for (int64_t chunk = 0; chunk < view.layout.n_gists(0); ++chunk) {
+      const Range tokens = view.tokens(chunk);
+      std::fill(column.begin() + tokens.begin, column.begin() + tokens.end, chunk);
+    }
+    for (int level = 0; view.has_gists && level < n_levels; ++level) {
+      int64_t next = first[static_cast<size_t>(level)];
+      for (const int64_t gist : view.layout.gists(level)) {
+        column[static_cast<size_t>(gist)] = next++;
       }
-      ++next;
     }
   }
-  column_of_key_ = index_tensor(column, device);
+  column_of_key_ = index_rows(columns, device);
+}
+
+Tensor ChunkTree::for_rows(const Tensor& x, at::IntArrayRef sizes) const {
+  std::vector<int64_t> split = sizes.vec();  // [n_prompts, n_kv_heads, ...]
+  split[0] = n_kv_heads_;
+  split.insert(split.begin(), x.size(0));
+  split.back() = x.size(1);
+  std::vector<int64_t> ones(split.size(), 1);
+  ones.front() = x.size(0);
+  ones.back() = x.size(1);
+  return x.view(ones).expand(split).flatten(0, 1);
 }
 
 ChunkTree::Ranked ChunkTree::rank(std::vector<Tensor> scores) const {
@@ -73,23 +108,30 @@ Tensor ChunkTree::kept(const Ranked& ranked, const std::vector<Tensor>& top_k) c
     const int64_t n = scores.size(3);
     Tensor place = ranked.top;
     if (level + 1 < levels.size()) {
-      const Tensor competing = with_none(levels[level + 1]).index_select(3, parents_[level]);
+      const Tensor competing =
+          with_none(levels[level + 1]).gather(3, for_rows(parents_[level], scores.sizes()));
       place = places(scores, competing.logical_and_(scores.isnan().logical_not()));
     }
-    levels[level] = place < top_k[level].clamp_max(n).view({1, -1, 1, 1});
+    const Tensor most = top_k[level].clamp_max(n).unsqueeze(1);  // [n_prompts, 1, n_rows]
+    levels[level] =
+        (place.unflatten(0, {-1, n_kv_heads_}) < most.unsqueeze(3).unsqueeze(4)).flatten(0, 1);
   }
   return (levels.size() == 1 ? levels.front() : torch::cat(levels, 3)).any(2);
 }
 
 Tensor ChunkTree::keys(const Tensor& kept) const {
-  return with_none(kept).index_select(2, column_of_key_);
+  if (column_of_key_.size(0) == 1) {
+    return with_none(kept).index_select(2, column_of_key_[0]);
+  }
+  return with_none(kept).gather(2, for_rows(column_of_key_, kept.sizes()));
 }
 
 Tensor ChunkTree::added_keys(const Tensor& always) const {
   const auto counts = always.options().dtype(torch::kFloat32);
-  return torch::zeros({always.size(0), n_gists_ + 1}, counts)
-      .index_add_(1, column_of_key_, always.logical_not().to(torch::kFloat32))
-      .narrow(1, 0, n_gists_);
+  const Tensor columns = column_of_key_.unsqueeze(1).expand(always.sizes());
+  return torch::zeros({always.size(0), always.size(1), n_gists_ + 1}, counts)
+      .scatter_add_(2, columns, always.logical_not().to(torch::kFloat32))
+      .narrow(2, 0, n_gists_);
 }
 
 }  // namespace ssa

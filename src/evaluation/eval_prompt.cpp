@@ -3,28 +3,15 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "tokenizer/text_frame.h"
 
 namespace ssa {
 namespace {
 
 using Ids = std::vector<int64_t>;
 
-struct FieldFrame {
-  std::string before, behind;
-};
-
-FieldFrame parse_field_frame(const std::string& format) {
-  const size_t place = format.find("{}");
-  if (place == std::string::npos || format.find("{}", place + 2) != std::string::npos) {
-    throw UsageError("format '" + format + "': expected {} exactly once");
-  }
-  return {format.substr(0, place), format.substr(place + 2)};
-}
-
 Ids encode_field(const Tokenizer& tokenizer, const std::string& format, const std::string& text) {
-  const FieldFrame frame = parse_field_frame(format);
-  const TextSpan spans[] = {{frame.before, false}, {text, true}, {frame.behind, false}};
-  return tokenizer.encode(spans, {.add_special = false});
+  return encode_framed(tokenizer, parse_text_frame(format), text);
 }
 
 /// Tokens of a document that hold any of the bytes, counted behind the frame that is in front.
@@ -93,7 +80,7 @@ void lay_out_question(EvalPrompt& prompt,
     prompt.pieces.push_back(encode_field(tokenizer, format.document, document));
     check(!prompt.pieces.back().empty(), item.where, ": a document has no tokens");
   }
-  const auto frame = static_cast<int64_t>(parse_field_frame(format.document).before.size());
+  const auto frame = static_cast<int64_t>(parse_text_frame(format.document).before.size());
   for (const EvidenceSpan& span : item.gold) {
     const auto i = static_cast<size_t>(span.document);
     const Ids& ids = prompt.pieces[prompt.pieces.size() - item.documents.size() + i];

@@ -138,12 +138,14 @@ Json result_line(EvalTask task,
   if (prompt.answer.empty()) {
     line["gain_nll"] = outcome.gain_nll;
   } else {
-    const AnswerScores scores = score_answer(outcome.answer, prompt.answers);
     line["all_correct"] = outcome.all_correct;
-    line["exact"] = scores.exact;
-    line["f1"] = scores.f1;
-    line["contains"] = scores.contains;
-    line["answer"] = outcome.answer;
+    if (outcome.answer) {
+      const AnswerScores scores = score_answer(*outcome.answer, prompt.answers);
+      line["exact"] = scores.exact;
+      line["f1"] = scores.f1;
+      line["contains"] = scores.contains;
+      line["answer"] = *outcome.answer;
+    }
     line["gold"] = prompt.answers.front();
   }
   if (!outcome.evidence_recall.empty()) {

@@ -9,12 +9,14 @@
 #include "base/text.h"
 #include "data/lay_sequence.h"
 #include "evaluation/attention_measures.h"
+#include "evaluation/token_scores.h"
 #include "selection/unfold_mask.h"
 
 namespace ssa {
 namespace {
 
-constexpr int64_t kLogitRows = 512;  // at once
+constexpr int64_t kLogitRows = 512;         // at once, where more are no faster
+constexpr int64_t kTokensTogether = 32768;  // of windows in one pass, on CUDA
 
 /// A choice of keys for sampled queries of a layer's input.
 struct Choice {
@@ -22,8 +24,8 @@ struct Choice {
   Tensor chosen;  // [n_kv_heads, n_rows, n_keys]
   Tensor lonely;  // [n_kv_heads]; may be undefined
 };
-/// Undefined chosen: the layer does not choose.
-using ChoiceFn = std::function<Choice(int64_t layer, const AttentionInput& in)>;
+/// Of each of the windows that lie one behind the other; none: the layer does not choose.
+using ChoiceFn = std::function<std::vector<Choice>(int64_t layer, const AttentionInput& in)>;
 
 /// Attends as another context does, and measures on the way.
 class MeasuringContext : public AttentionContext {
@@ -42,16 +44,18 @@ class MeasuringContext : public AttentionContext {
 
  private:
   void measure(int64_t layer, const AttentionInput& in) {
-    const Choice choice = choose_(layer, in);
-    if (choice.chosen.defined()) {
+    const std::vector<Choice> choices = choose_(layer, in);
+    for (size_t i = 0; i < choices.size(); ++i) {
+      const int64_t n = in.q.size(0) / std::ssize(choices), first = static_cast<int64_t>(i) * n;
+      const auto own = [&](const Tensor& x) { return x.narrow(0, first, n); };
       measures_[static_cast<size_t>(layer)].add(
-          measure_queries({in.q.index_select(0, choice.tokens),
-                           choice.tokens,
-                           in.k,
-                           in.v,
-                           choice.chosen,
+          measure_queries({own(in.q).index_select(0, choices[i].tokens),
+                           choices[i].tokens,
+                           own(in.k),
+                           own(in.v),
+                           choices[i].chosen,
                            in.scale}),
-          choice.lonely);
+          choices[i].lonely);
     }
   }
 
@@ -81,13 +85,13 @@ Tensor lonely_blocks(const Tensor& chosen, const Tensor& own) {
   return n_blocks == 1 ? Tensor() : 1 - marks.narrow(1, 0, n_blocks - 1).mean(1);
 }
 
-Choice choose_by_blocks(const AttentionInput& in, const BlockOptions& blocks, int64_t n_queries) {
-  const int64_t n = in.q.size(0), n_kv_heads = in.k.size(1);
-  const Tensor chosen = chosen_blocks({in.q, in.k, in.v, 1, in.scale}, blocks);
+/// `chosen`: of one window, [n_kv_heads, n, n_places].
+Choice choose_by_blocks(const Tensor& chosen, const BlockOptions& blocks, int64_t n_queries) {
+  const int64_t n_kv_heads = chosen.size(0), n = chosen.size(1);
   const Tensor key = torch::arange(n, chosen.options());
   const Tensor block_of = key.div(blocks.block_size, "floor");
   Choice choice;
-  choice.tokens = sampled(0, n, n_queries, in.q.device());
+  choice.tokens = sampled(0, n, n_queries, chosen.device());
   choice.lonely = lonely_blocks(chosen, block_of);
   const Tensor rows = chosen.index_select(1, choice.tokens);
   const int64_t n_blocks = (n + blocks.block_size - 1) / blocks.block_size;
@@ -100,9 +104,17 @@ Choice choose_by_blocks(const AttentionInput& in, const BlockOptions& blocks, in
 
 /// Sums over scored tokens.
 struct LossSums {
-  double full = 0, n = 0;
-  std::vector<double> sparse, kl, kl_back;  // by budget
+  double n = 0;
+  Tensor full;                 // [] float64, on the model's device
+  Tensor sparse, kl, kl_back;  // [n_budgets] each
 };
+
+/// Logits held at once are so many; on the CPU a bounded number of rows serves the caches.
+int64_t rows_of_logits(const CausalLM& model) {
+  const int64_t vocab_size = model.config().vocab_size;
+  return model.device().is_cuda() ? std::max(kLogitRows, (int64_t{1} << 27) / vocab_size)
+                                  : kLogitRows;
+}
 
 Tensor log_p(CausalLM& model, const Tensor& hidden) {
   const Tensor logits = model.logits(hidden);
@@ -119,23 +131,29 @@ void add_losses(LossSums& sums,
                 const Tensor& full,
                 const std::vector<Tensor>& sparse,
                 const Tensor& targets) {
-  sums.sparse.resize(sparse.size());
-  sums.kl.resize(sparse.size());
-  sums.kl_back.resize(sparse.size());
-  for (int64_t first = 0; first < full.size(0); first += kLogitRows) {
-    const int64_t n = std::min(kLogitRows, full.size(0) - first);
+  const auto wide = torch::dtype(torch::kFloat64).device(full.device());
+  if (!sums.full.defined()) {
+    sums.full = torch::zeros({}, wide);
+    for (Tensor* each : {&sums.sparse, &sums.kl, &sums.kl_back}) {
+      *each = torch::zeros({std::ssize(sparse)}, wide);
+    }
+  }
+  const int64_t most_rows = rows_of_logits(model);
+  for (int64_t first = 0; first < full.size(0); first += most_rows) {
+    const int64_t n = std::min(most_rows, full.size(0) - first);
     const Tensor wanted = targets.narrow(0, first, n).unsqueeze(1);
     const auto nll = [&](const Tensor& log) {
-      return -log.gather(1, wanted).to(torch::kFloat64).sum().item<double>();
+      return -log.gather(1, wanted).to(torch::kFloat64).sum();
     };
     const Tensor a = log_p(model, full.narrow(0, first, n));
-    sums.full += nll(a);
+    sums.full.add_(nll(a));
     sums.n += static_cast<double>(n);
     for (size_t i = 0; i < sparse.size(); ++i) {
+      const auto budget = static_cast<int64_t>(i);
       const Tensor b = log_p(model, sparse[i].narrow(0, first, n)), apart = a - b;
-      sums.sparse[i] += nll(b);
-      sums.kl[i] += (a.exp() * apart).sum().item<double>();
-      sums.kl_back[i] -= (b.exp() * apart).sum().item<double>();
+      sums.sparse[budget].add_(nll(b));
+      sums.kl[budget].add_((a.exp() * apart).sum(torch::kFloat64));
+      sums.kl_back[budget].sub_((b.exp() * apart).sum(torch::kFloat64));
     }
   }
 }
@@ -156,11 +174,19 @@ class Measurement {
     }
   }
 
-  void add_window(std::span<const int64_t> ids) {
+  /// Windows that one pass holds.
+  int64_t windows_together() const {
+    return method_.gists || !model_.device().is_cuda()
+               ? 1
+               : std::max<int64_t>(1, kTokensTogether / options_.length);
+  }
+
+  /// Whole windows, one behind the other: so many as go together, or fewer.
+  void add_windows(std::span<const int64_t> ids) {
     if (method_.gists) {
       add_gist_window(ids);
     } else {
-      add_block_window(ids);
+      add_block_windows(ids);
     }
   }
 
@@ -187,14 +213,23 @@ class Measurement {
     return std::vector<Stream>(measures_.size(), stream);
   }
 
-  void add_block_window(std::span<const int64_t> ids) {
-    const TrainingRow row{
-        {lay_sequence({{}, {ids.begin(), ids.end()}, 1}, {.settings = {}, .gists = false})}};
-    const Batch batch = to_device(make_batch({&row, 1}, {}), model_.device());
+  void add_block_windows(std::span<const int64_t> ids) {
+    std::vector<TrainingRow> rows;
+    for (auto window = ids.begin(); window != ids.end(); window += options_.length) {
+      rows.push_back({{lay_sequence({{}, {window, window + options_.length}, 1},
+                                    {.settings = {}, .gists = false})}});
+    }
+    const Batch batch = to_device(make_batch(rows, {}), model_.device());
     SparseSparseOptions options = method_.blocks;
     options.alignment = Alignment::kNone;
     const ChoiceFn choose = [&](int64_t, const AttentionInput& in) {
-      return choose_by_blocks(in, options.blocks, options_.n_queries);
+      const Tensor chosen =
+          chosen_blocks({in.q, in.k, in.v, std::ssize(rows), in.scale}, options.blocks);
+      std::vector<Choice> choices;
+      for (const Tensor& window : chosen.chunk(std::ssize(rows))) {
+        choices.push_back(choose_by_blocks(window, options.blocks, options_.n_queries));
+      }
+      return choices;
     };
     SparseSparseOptions full_options = options;
     full_options.variant = SparseVariant::kFullAttention;
@@ -223,7 +258,8 @@ class Measurement {
     const Batch batch = to_device(make_batch({&row, 1}, {rule, true}), model_.device());
     const GistLayout& layout = row.sequences[0].layout;
     const ChoiceFn choose = [&](int64_t layer, const AttentionInput& in) {
-      return layer == 0 ? Choice() : choose_by_gists(in, layout, rule, gists.selection);
+      return layer == 0 ? std::vector<Choice>()
+                        : std::vector{choose_by_gists(in, layout, rule, gists.selection)};
     };
     TrainingAttention sparse(batch, {TrainingMode::kUnfold, rule, gists.selection});
     MeasuringContext measuring(sparse, choose, measures_);
@@ -256,20 +292,21 @@ class Measurement {
   }
 
   Json losses() const {
-    const double full = sums_.full / sums_.n, sparse = sums_.sparse[0] / sums_.n;
+    const std::vector<double> sparse = to_numbers(sums_.sparse / sums_.n),
+                              kl = to_numbers(sums_.kl / sums_.n);
+    const double full = sums_.full.item<double>() / sums_.n;
     Json out = {{"n_tokens", sums_.n},
                 {"full_loss", full},
-                {"sparse_loss", sparse},
-                {"attention_gap", sparse - full},
-                {"kl_full_to_sparse", sums_.kl[0] / sums_.n},
-                {"kl_sparse_to_full", sums_.kl_back[0] / sums_.n}};
+                {"sparse_loss", sparse[0]},
+                {"attention_gap", sparse[0] - full},
+                {"kl_full_to_sparse", kl[0]},
+                {"kl_sparse_to_full", sums_.kl_back[0].item<double>() / sums_.n}};
     out["capability_gap"] =
         options_.reference_loss ? Json(full - *options_.reference_loss) : Json();
     Json budgets = Json::array();
     for (size_t i = 0; !method_.gists && i < budgets_.size(); ++i) {
-      budgets.push_back({{"blocks", budgets_[i]},
-                         {"sparse_loss", sums_.sparse[i] / sums_.n},
-                         {"kl_full_to_sparse", sums_.kl[i] / sums_.n}});
+      budgets.push_back(
+          {{"blocks", budgets_[i]}, {"sparse_loss", sparse[i]}, {"kl_full_to_sparse", kl[i]}});
     }
     out["budgets"] = budgets;
     return out;
@@ -300,11 +337,13 @@ Json measure_sparsity(CausalLM& model,
         model.config().max_position_embeddings,
         " positions");
   Measurement measurement(model, method, options);
-  for (int64_t i = 0; i < n_windows; ++i) {
-    measurement.add_window(
-        ids.subspan(static_cast<size_t>(i * options.length), static_cast<size_t>(options.length)));
+  for (int64_t first = 0; first < n_windows;) {
+    const int64_t n = std::min(measurement.windows_together(), n_windows - first);
+    measurement.add_windows(ids.subspan(static_cast<size_t>(first * options.length),
+                                        static_cast<size_t>(n * options.length)));
+    first += n;
     if (progress) {
-      progress(i + 1, n_windows);
+      progress(first, n_windows);
     }
   }
   Json result = measurement.result();

@@ -1,7 +1,7 @@
 // What a model's hidden states say about tokens.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <span>
 #include <vector>

@@ -1,7 +1,8 @@
 // What the rest of the program knows of a model.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/nn/module.h>
+#include <torch/types.h>
 
 #include <functional>
 #include <memory>

@@ -10,7 +10,7 @@ SelfAttentionImpl::SelfAttentionImpl(ParameterSource& source,
                                      const std::string& name,
                                      const ModelConfig& config,
                                      const DecoderTraits& traits)
-    : head_dim_(config.head_dim) {
+    : n_heads_(config.n_heads), n_kv_heads_(config.n_kv_heads), head_dim_(config.head_dim) {
   const int64_t hidden = config.hidden_size;
   const int64_t n_query = config.n_heads * head_dim_, n_key = config.n_kv_heads * head_dim_;
   const auto linear = [&](const char* part, int64_t n_out, int64_t n_in, bool bias) {
@@ -31,10 +31,10 @@ SelfAttentionImpl::SelfAttentionImpl(ParameterSource& source,
   }
 }
 
-Tensor SelfAttentionImpl::forward(const Tensor& x,
-                                  const RotaryTable& rotary,
-                                  int64_t layer,
-                                  AttentionContext& attention) {
+std::array<Tensor, 3> SelfAttentionImpl::project(const Tensor& x, const RotaryTable& rotary) const {
+  if (!q_norm_ && qkv_.is_one_product()) {
+    return rotate_parts(qkv_.product(x), n_heads_, n_kv_heads_, rotary.cos, rotary.sin);
+  }
   const auto heads = [&](const Tensor& t) { return t.unflatten(-1, {-1, head_dim_}); };
   const std::vector<Tensor> projected = qkv_.forward(x);
   Tensor q = heads(projected[0]), k = heads(projected[1]);
@@ -42,9 +42,17 @@ Tensor SelfAttentionImpl::forward(const Tensor& x,
     q = q_norm_->forward(q);
     k = k_norm_->forward(k);
   }
-  const AttentionInput in{.q = apply_rotary(q, rotary),
-                          .k = apply_rotary(k, rotary),
-                          .v = heads(projected[2]),
+  return {apply_rotary(q, rotary), apply_rotary(k, rotary), heads(projected[2])};
+}
+
+Tensor SelfAttentionImpl::forward(const Tensor& x,
+                                  const RotaryTable& rotary,
+                                  int64_t layer,
+                                  AttentionContext& attention) {
+  auto [q, k, v] = project(x, rotary);
+  const AttentionInput in{.q = std::move(q),
+                          .k = std::move(k),
+                          .v = std::move(v),
                           .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))};
   const Tensor out = g_proj_ ? attention.attend_gated(
                                    layer, in, g_proj_->forward(x).unflatten(-1, {-1, 3}).sigmoid())
@@ -73,6 +81,9 @@ SwiGluImpl::SwiGluImpl(ParameterSource& source,
 }
 
 Tensor SwiGluImpl::forward(const Tensor& x) {
+  if (gate_up_.is_one_product()) {
+    return down_proj_->forward(silu_times(gate_up_.product(x)));
+  }
   const std::vector<Tensor> gate_up = gate_up_.forward(x);
   return down_proj_->forward(silu_times(gate_up[0], gate_up[1]));
 }
@@ -101,9 +112,10 @@ Tensor DecoderLayerImpl::forward(const Tensor& x,
                                  const RotaryTable& rotary,
                                  int64_t layer,
                                  AttentionContext& attention) {
-  const auto [attended, normed] = post_attention_layernorm_->forward_sum(
-      x, self_attn_->forward(input_layernorm_->forward(x), rotary, layer, attention));
-  return add_rows(attended, mlp_->forward(normed));
+  const auto [residual, normed] = input_layernorm_->forward_beside(x);
+  const auto [attended, normed_again] = post_attention_layernorm_->forward_sum(
+      residual, self_attn_->forward(normed, rotary, layer, attention));
+  return add_rows(attended, mlp_->forward(normed_again));
 }
 
 void DecoderLayerImpl::add_low_rank_sites(const std::string& name,
@@ -153,18 +165,21 @@ Tensor Decoder::forward(const Tensor& ids, const Tensor& positions, AttentionCon
 }
 
 /// Rows of the model's own table; in the places of gists those of the adapter, by a product that
-/// gathers their gradient too.
+/// gathers their gradient too. Rows of zeros fill up to what a GPU's matrix units take at once.
 Tensor Decoder::embed(const Tensor& ids) const {
   if (!has_gist_rows()) {
     return embed_tokens_->rows(ids).to(dtype_);
   }
-  const int64_t n_own = config_.vocab_size;
-  const Tensor gists = torch::arange(n_own, extended_.vocab_size, ids.options());
-  const Tensor is_gist = ids.unsqueeze(1) == gists;  // [n_tokens, n_gists]
+  constexpr int64_t kUnit = 8;
+  const int64_t n_own = config_.vocab_size, n_gists = extended_.vocab_size - n_own,
+                n_filled = (n_gists + kUnit - 1) / kUnit * kUnit;
+  const Tensor gists = torch::arange(n_own, n_own + n_filled, ids.options());
+  const Tensor is_gist = ids.unsqueeze(1) == gists;  // [n_tokens, n_filled]
   const Tensor own = embed_tokens_->rows(ids.clamp_max(n_own - 1)).to(dtype_);
-  return torch::addmm(own.masked_fill((ids >= n_own).unsqueeze(1), 0),
-                      is_gist.to(dtype_),
-                      gist_rows_.embedding.to(dtype_));
+  return torch::addmm(
+      own.masked_fill((ids >= n_own).unsqueeze(1), 0),
+      is_gist.to(dtype_),
+      torch::constant_pad_nd(gist_rows_.embedding.to(dtype_), {0, 0, 0, n_filled - n_gists}));
 }
 
 Tensor Decoder::logits(const Tensor& hidden) {

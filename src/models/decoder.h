@@ -2,6 +2,8 @@
 // switches.
 #pragma once
 
+#include <torch/nn/module.h>
+#include <array>
 #include <string>
 #include <vector>
 
@@ -36,7 +38,10 @@ class SelfAttentionImpl : public torch::nn::Module {
   void add_low_rank_sites(const std::string& name, std::vector<LowRankSite>& sites);
 
  private:
-  int64_t head_dim_;
+  /// {q, k, v}: [n_tokens, heads, head_dim] each, q and k normalised and turned.
+  std::array<Tensor, 3> project(const Tensor& x, const RotaryTable& rotary) const;
+
+  int64_t n_heads_, n_kv_heads_, head_dim_;
   Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, o_proj_{nullptr}, g_proj_{nullptr};
   FusedLinear qkv_;
   RmsNorm q_norm_{nullptr}, k_norm_{nullptr};

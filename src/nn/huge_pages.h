@@ -1,7 +1,7 @@
 // Memory for what every decode step reads from end to end.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace ssa {
 

@@ -84,10 +84,13 @@ FusedLinear::FusedLinear(std::vector<Linear> parts) : parts_(std::move(parts)) {
   }
 }
 
+bool FusedLinear::is_one_product() const {
+  return !torch::GradMode::is_enabled() || !packed_.empty() ||
+         !parts_.front()->weight.requires_grad();
+}
+
 std::vector<Tensor> FusedLinear::forward(const Tensor& x) const {
-  const bool wants_gradients =
-      torch::GradMode::is_enabled() && packed_.empty() && parts_.front()->weight.requires_grad();
-  if (!wants_gradients) {
+  if (is_one_product()) {
     return product(x).split_with_sizes(sizes_, -1);
   }
   TORCH_CHECK(!applies(low_rank_), "a layer with a low-rank update has no gradient of its weight");
@@ -98,7 +101,6 @@ std::vector<Tensor> FusedLinear::forward(const Tensor& x) const {
   return outputs;
 }
 
-/// All parts' outputs side by side: [n_tokens, sum of n_out].
 Tensor FusedLinear::product(const Tensor& x) const {
   if (!packed_.empty()) {
     return applies(low_rank_) ? low_rank_->linear(x, packed_, bias_)
@@ -124,6 +126,10 @@ RmsNormImpl::RmsNormImpl(ParameterSource& source, const std::string& name, int64
 
 Tensor RmsNormImpl::forward(const Tensor& x) const {
   return rms_norm(x, weight, eps_);
+}
+
+std::pair<Tensor, Tensor> RmsNormImpl::forward_beside(const Tensor& x) const {
+  return rms_norm_beside(x, weight, eps_);
 }
 
 std::pair<Tensor, Tensor> RmsNormImpl::forward_sum(const Tensor& x, const Tensor& y) const {

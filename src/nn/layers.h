@@ -1,7 +1,8 @@
 // The small parts of a decoder layer.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/nn/module.h>
+#include <torch/types.h>
 
 #include <optional>
 #include <string>
@@ -59,12 +60,14 @@ class FusedLinear {
   explicit FusedLinear(std::vector<Linear> parts);
   /// The parts' outputs, in order.
   std::vector<Tensor> forward(const Tensor& x) const;
+  /// No gradient of the weights is wanted; only then product() may be called.
+  bool is_one_product() const;
+  /// The parts' outputs side by side: [n_tokens, sum of n_out].
+  Tensor product(const Tensor& x) const;
   /// Where low-rank updates may be attached; `names` are the parts'.
   LowRankSite site(std::vector<std::string> names);
 
  private:
-  Tensor product(const Tensor& x) const;
-
   std::vector<Linear> parts_;
   std::vector<int64_t> sizes_;
   Tensor weight_;                      // [sum of n_out, n_in]; undefined where packed
@@ -79,6 +82,8 @@ class RmsNormImpl : public torch::nn::Module {
  public:
   RmsNormImpl(ParameterSource& source, const std::string& name, int64_t size, double eps);
   Tensor forward(const Tensor& x) const;
+  /// {x, its norm}, for those who go on with both.
+  std::pair<Tensor, Tensor> forward_beside(const Tensor& x) const;
   /// {x + y, its norm}.
   std::pair<Tensor, Tensor> forward_sum(const Tensor& x, const Tensor& y) const;
 

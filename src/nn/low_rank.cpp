@@ -1,6 +1,8 @@
 #include "nn/low_rank.h"
 
+#include <torch/autograd.h>
 #include <optional>
+#include <tuple>
 
 namespace ssa {
 namespace {
@@ -18,8 +20,36 @@ void add_products(
   }
 }
 
-/// Base product and updates as one step of the graph: no gradient of W is made, and every gradient
-/// is added up by the product that makes it.
+/// A and B as products take them: in x's dtype, ranks filled up with zeros to what a GPU's matrix
+/// units take at once, and B of all layers one matrix.
+struct Factors {
+  Tensor a;  // [width, n_in]
+  Tensor b;  // [n_out, width]: scale * B of each layer in its own rows and columns, 0 elsewhere
+};
+
+Factors factors_of(const Tensor& a,
+                   const Tensor& b,
+                   const Blocks& blocks,
+                   double scale,
+                   int64_t n_out,
+                   torch::ScalarType dtype) {
+  constexpr int64_t kUnit = 8;
+  const int64_t n_ranks = a.size(0), width = (n_ranks + kUnit - 1) / kUnit * kUnit;
+  const Tensor narrow = a.to(dtype);
+  Factors factors{
+      width == n_ranks ? narrow : torch::constant_pad_nd(narrow, {0, 0, 0, width - n_ranks}),
+      torch::zeros({n_out, width}, narrow.options())};
+  const Tensor factor = torch::scalar_tensor(scale, torch::kFloat64);
+  for (const LowRank::Block& block : blocks) {
+    Tensor own =
+        factors.b.narrow(0, block.first_out, block.n_out).narrow(1, block.first_rank, b.size(1));
+    torch::mul_out(own, b.narrow(0, block.first_row, block.n_out), factor);
+  }
+  return factors;
+}
+
+/// Base product and updates as one step of the graph: no gradient of W is made, and passes over
+/// rows, which cost more than the products' arithmetic, are few.
 class AdaptedLinear : public torch::autograd::Function<AdaptedLinear> {
  public:
   static Tensor forward(AutogradContext* context,
@@ -31,43 +61,87 @@ class AdaptedLinear : public torch::autograd::Function<AdaptedLinear> {
                         double scale,
                         const std::shared_ptr<const Blocks>& blocks) {
     const torch::NoGradGuard no_grad;
-    const int64_t rank = b.size(1);
-    Tensor y = torch::linear(x, weight, bias);
-    const Tensor z = torch::mm(x, a.t()).mul_(scale);
-    add_products(y, z, b, *blocks, rank);
-    context->save_for_backward({x, weight, a, b, z});
-    context->saved_data["scale"] = scale;
-    context->saved_data["blocks"] = c10::IValue::make_capsule(c10::make_intrusive<Holder>(blocks));
+    const Factors factors = factors_of(a, b, *blocks, scale, weight.size(0), x.scalar_type());
+    const auto [y, rows, z] = product(x, weight, bias, factors);
+    context->save_for_backward({rows, weight, factors.a, factors.b, z});
+    context->saved_data["shape"] = c10::IValue::make_capsule(c10::make_intrusive<Shape>(
+        blocks, scale, a.sizes().vec(), b.sizes().vec(), a.scalar_type()));
     return y;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
-    const Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &z = saved[4];
-    const auto holder =
-        c10::static_intrusive_pointer_cast<Holder>(context->saved_data["blocks"].toCapsule());
-    const Tensor dy = gradients[0].contiguous();
-    const Tensor dz = torch::empty_like(z), db = torch::empty_like(b);
-    for (const LowRank::Block& block : *holder->blocks) {
-      const Tensor dy_part = dy.narrow(1, block.first_out, block.n_out);
-      Tensor dz_part = dz.narrow(1, block.first_rank, b.size(1)),
-             db_part = db.narrow(0, block.first_row, block.n_out);
-      torch::mm_out(dz_part, dy_part, b.narrow(0, block.first_row, block.n_out));
-      torch::mm_out(db_part, dy_part.t(), z.narrow(1, block.first_rank, b.size(1)));
-    }
-    dz.mul_(context->saved_data["scale"].toDouble());
+    const Tensor &x = saved[0], &weight = saved[1], &z = saved[4];
+    const Factors factors{saved[2], saved[3]};
+    const auto shape =
+        c10::static_intrusive_pointer_cast<Shape>(context->saved_data["shape"].toCapsule());
+    const Tensor dy = gradients[0].contiguous(), dz = torch::mm(dy, factors.b);
     Tensor dx;
     if (context->needs_input_grad(0)) {
-      dx = torch::mm(dy, weight).addmm_(dz, a);
+      // W + scale B A, rounded as W is: the sum of two products would pass over dx once more. What
+      // the rounding takes from B A is as small beside W as W's own.
+      dx = torch::mm(dy, torch::addmm(weight, factors.b, factors.a));
     }
-    return {dx, Tensor(), Tensor(), torch::mm(dz.t(), x), db, Tensor(), Tensor()};
+    return {dx,
+            Tensor(),
+            Tensor(),
+            torch::mm(dz.t(), x).narrow(0, 0, shape->a[0]).to(shape->dtype),
+            shape->gather_b(torch::mm(dy.t(), z)),
+            Tensor(),
+            Tensor()};
   }
 
  private:
-  struct Holder : torch::CustomClassHolder {
-    explicit Holder(std::shared_ptr<const Blocks> of) : blocks(std::move(of)) {}
+  struct Shape : torch::CustomClassHolder {
+    Shape(std::shared_ptr<const Blocks> of,
+          double by,
+          std::vector<int64_t> sizes_a,
+          std::vector<int64_t> sizes_b,
+          torch::ScalarType held)
+        : blocks(std::move(of)),
+          scale(by),
+          a(std::move(sizes_a)),
+          b(std::move(sizes_b)),
+          dtype(held) {}
+
+    /// From the gradient of Factors::b that of B.
+    Tensor gather_b(const Tensor& d_factor) const {
+      const Tensor d_b = torch::empty(b, d_factor.options().dtype(dtype));
+      const Tensor factor = torch::scalar_tensor(scale, torch::kFloat64);
+      for (const LowRank::Block& block : *blocks) {
+        Tensor part = d_b.narrow(0, block.first_row, block.n_out);
+        torch::mul_out(
+            part,
+            d_factor.narrow(0, block.first_out, block.n_out).narrow(1, block.first_rank, b[1]),
+            factor);
+      }
+      return d_b;
+    }
+
     std::shared_ptr<const Blocks> blocks;
+    double scale;
+    std::vector<int64_t> a, b;  // sizes
+    torch::ScalarType dtype;    // of A and B
   };
+
+  /// {y, x as it is to be kept, z = x A^T}. Where y is wider than x it is one product, [x z] times
+  /// [W B]^T: to copy x costs less than to read and write y again.
+  static std::tuple<Tensor, Tensor, Tensor> product(const Tensor& x,
+                                                    const Tensor& weight,
+                                                    const std::optional<Tensor>& bias,
+                                                    const Factors& factors) {
+    const int64_t n_in = x.size(1), width = factors.a.size(0);
+    if (weight.size(0) <= n_in) {
+      const Tensor y = torch::linear(x, weight, bias), z = torch::mm(x, factors.a.t());
+      return {y.addmm_(z, factors.b.t()), x, z};
+    }
+    const Tensor both = torch::empty({x.size(0), n_in + width}, x.options());
+    const Tensor rows = both.narrow(1, 0, n_in);
+    Tensor z = both.narrow(1, n_in, width);
+    rows.copy_(x);
+    torch::mm_out(z, x, factors.a.t());
+    return {torch::linear(both, torch::cat({weight, factors.b}, 1), bias), rows, z};
+  }
 };
 
 }  // namespace
@@ -98,8 +172,8 @@ Tensor LowRank::linear(const Tensor& x, const Tensor& weight, const Tensor& bias
     return AdaptedLinear::apply(x,
                                 weight,
                                 bias.defined() ? std::optional(bias) : std::nullopt,
-                                a.to(x.scalar_type()),
-                                b.to(x.scalar_type()),
+                                a,
+                                b,
                                 scale_,
                                 std::make_shared<const Blocks>(blocks_));
   }

@@ -1,7 +1,7 @@
 // Low-rank updates of linear layers: y = x W^T + b + scale * (x A^T) B^T (LoRA, arXiv 2106.09685).
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <span>

@@ -1,7 +1,7 @@
 // From LibTorch's element types to those that the kernels of nn/cpu are made for.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "nn/cpu/bf16.h"
 

@@ -1,7 +1,7 @@
 // A matrix of 8-bit weights as a layer sees it.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <span>
 #include <string>

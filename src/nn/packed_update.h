@@ -1,7 +1,7 @@
 // Low-rank updates in the form that decoding reads.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <optional>

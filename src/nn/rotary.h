@@ -1,7 +1,7 @@
 // Rotary position embedding, with the length extensions that published checkpoints use.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "checkpoint/model_config.h"
 

@@ -6,7 +6,7 @@
 //   all
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "selection/block_options.h"
 

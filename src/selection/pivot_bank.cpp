@@ -1,6 +1,7 @@
 #include "selection/pivot_bank.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <numeric>
 
@@ -20,33 +21,24 @@ Range chunks_below(const GistLayout& layout, int level, int64_t ordinal) {
   return range;
 }
 
-/// Indices in the sequence of the raw tokens under each gist of a level: [n_gists, longest] int64,
-/// padded by the first of the row, which changes no extreme; and how many they are: [n_gists, 1].
-struct TokensBelow {
-  Tensor indices, count;
-};
-
-TokensBelow tokens_below(const ChunkView& view, int level) {
-  std::vector<std::vector<int64_t>> rows(static_cast<size_t>(view.layout.n_gists(level)));
-  size_t longest = 0;
-  for (size_t gist = 0; gist < rows.size(); ++gist) {
-    const Range chunks = chunks_below(view.layout, level, static_cast<int64_t>(gist));
+/// Keys that make each gist's pivot: its own, or those of the raw tokens below it.
+std::vector<std::vector<int64_t>> keys_of_gists(const ChunkView& view, Pivot pivot, int level) {
+  const GistLayout& layout = view.layout;
+  std::vector<std::vector<int64_t>> keys(static_cast<size_t>(layout.n_gists(level)));
+  for (size_t gist = 0; gist < keys.size(); ++gist) {
+    if (pivot == Pivot::kGist) {
+      keys[gist] = {layout.gists(level)[gist]};
+      continue;
+    }
+    const Range chunks = chunks_below(layout, level, static_cast<int64_t>(gist));
     for (int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
       const Range tokens = view.tokens(chunk);
       for (int64_t token = tokens.begin; token < tokens.end; ++token) {
-        rows[gist].push_back(token);
+        keys[gist].push_back(token);
       }
     }
-    longest = std::max(longest, rows[gist].size());
   }
-  std::vector<int64_t> indices, count;
-  for (auto& row : rows) {
-    count.push_back(static_cast<int64_t>(row.size()));
-    row.resize(longest, row.front());
-    indices.insert(indices.end(), row.begin(), row.end());
-  }
-  return {torch::tensor(indices, torch::kInt64).view({-1, static_cast<int64_t>(longest)}),
-          torch::tensor(count, torch::kInt64).unsqueeze(1)};
+  return keys;
 }
 
 /// A fixed shuffle (splitmix64, Steele et al. 2014).
@@ -75,49 +67,115 @@ Tensor score_heads(const Tensor& q, const Tensor& rows) {
       .unflatten(1, {q.size(1), q.size(2)});  // rows: [n_kv_heads, n, head_dim]
 }
 
+/// [n_sequences, ...] as each sequence's heads need it: [n_heads, ...].
+Tensor for_heads(const Tensor& x, int64_t n_heads) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.insert(sizes.begin() + 1, n_heads / x.size(0));
+  return x.unsqueeze(1).expand(sizes).flatten(0, 1);
+}
+
+/// Keys of several sequences side by side at each one's indices: [n_heads, n, head_dim].
+Tensor keys_at(const Tensor& keys, const Tensor& indices) {
+  if (indices.size(0) == 1) {
+    return keys.index_select(1, indices[0]);
+  }
+  const Tensor by_sequence = keys.unflatten(0, {indices.size(0), -1});
+  const Tensor where = indices.unsqueeze(1).unsqueeze(3).expand(
+      {indices.size(0), by_sequence.size(1), indices.size(1), keys.size(2)});
+  return by_sequence.gather(2, where).flatten(0, 1);
+}
+
 }  // namespace
 
-PivotBank::PivotBank(const ChunkView& view, Pivot pivot, const Tensor& keys)
-    : pivot_(pivot), n_kv_heads_(keys.size(0)) {
-  for (int level = 0; level < view.layout.n_levels(); ++level) {
-    levels_.push_back(build_level(view, pivot, keys, level));
+PivotIndex::PivotIndex(std::span<const ChunkView> views, Pivot pivot, torch::Device device)
+    : pivot_(pivot), n_sequences_(std::ssize(views)) {
+  for (int level = 0; level < views.front().layout.n_levels(); ++level) {
+    levels_.push_back(index_level(views, pivot, level));
+    Level& made = levels_.back();
+    for (Tensor* tensor : {&made.keys, &made.count, &made.ordinals, &made.missing}) {
+      *tensor = tensor->defined() ? tensor->to(device) : Tensor();
+    }
   }
 }
 
-PivotBank::Level PivotBank::build_level(const ChunkView& view,
-                                        Pivot pivot,
-                                        const Tensor& keys,
-                                        int level) {
-  const int64_t n = view.layout.n_gists(level);
+/// On the CPU. Rows shorter than the longest are padded by their first key, which changes no
+/// extreme.
+PivotIndex::Level PivotIndex::index_level(std::span<const ChunkView> views,
+                                          Pivot pivot,
+                                          int level) {
+  std::vector<std::vector<std::vector<int64_t>>> rows;  // [n_sequences][n_gists][keys]
+  size_t n_gists = 0, longest = 1;
+  for (const ChunkView& view : views) {
+    rows.push_back(keys_of_gists(view, pivot, level));
+    n_gists = std::max(n_gists, rows.back().size());
+    for (const auto& row : rows.back()) {
+      longest = std::max(longest, row.size());
+    }
+  }
+  Level made{.n_gists = static_cast<int64_t>(n_gists)};
+  std::vector<int64_t> keys, count, missing;
+  for (auto& sequence : rows) {
+    missing.insert(missing.end(), sequence.size(), 0);
+    missing.insert(missing.end(), n_gists - sequence.size(), 1);
+    sequence.resize(n_gists);
+    for (auto& row : sequence) {
+      count.push_back(static_cast<int64_t>(row.size()));
+      row.resize(longest, row.empty() ? 0 : row.front());
+      keys.insert(keys.end(), row.begin(), row.end());
+    }
+  }
+  const int64_t n = std::ssize(views);
+  const Tensor absent = torch::tensor(missing, torch::kInt64).view({n, made.n_gists});
+  if (std::find(missing.begin(), missing.end(), 1) != missing.end()) {
+    made.missing = absent.to(torch::kBool);
+  }
   if (pivot == Pivot::kRecent || pivot == Pivot::kRandom) {
-    return {ordinal_scores(pivot, n).to(keys.device()), {}};
+    made.ordinals = ordinal_scores(pivot, made.n_gists);
+    return made;
+  }
+  made.keys =
+      torch::tensor(keys, torch::kInt64).view({n, made.n_gists * static_cast<int64_t>(longest)});
+  if (pivot == Pivot::kMean) {
+    made.count = torch::tensor(count, torch::kInt64).view({n, made.n_gists, 1});
+  }
+  return made;
+}
+
+PivotBank::PivotBank(const ChunkView& view, Pivot pivot, const Tensor& keys)
+    : PivotBank(std::make_shared<PivotIndex>(std::span(&view, 1), pivot, keys.device()), keys) {}
+
+PivotBank::PivotBank(std::shared_ptr<const PivotIndex> index, const Tensor& keys)
+    : index_(std::move(index)), n_kv_heads_(keys.size(0)) {
+  for (const PivotIndex::Level& level : index_->levels_) {
+    levels_.push_back(build_level(level, keys));
+  }
+}
+
+PivotBank::Level PivotBank::build_level(const PivotIndex::Level& from, const Tensor& keys) const {
+  const Pivot pivot = index_->pivot_;
+  if (from.ordinals.defined()) {
+    return {from.ordinals, {}};
   }
   const auto type = wide_type(keys);
-  if (pivot == Pivot::kGist) {
-    const std::span<const int64_t> gists = view.layout.gists(level);
-    const Tensor indices =
-        torch::tensor(std::vector<int64_t>(gists.begin(), gists.end()), torch::kInt64);
-    return {keys.index_select(1, indices.to(keys.device())).to(type), {}};
-  }
-  if (n == 0) {
+  if (from.n_gists == 0) {
     return {torch::empty({keys.size(0), 0, keys.size(2)}, keys.options().dtype(type)), {}};
   }
-  const TokensBelow below = tokens_below(view, level);
-  const int64_t longest = below.indices.size(1);
-  const Tensor raw = keys.index_select(1, below.indices.flatten().to(keys.device()))
-                         .to(type)
-                         .unflatten(1, {n, longest});  // [n_kv_heads, n, longest, head_dim]
+  const Tensor found = keys_at(keys, from.keys).to(type);
+  if (pivot == Pivot::kGist) {
+    return {found, {}};
+  }
+  const Tensor raw = found.unflatten(1, {from.n_gists, -1});  // [n_kv_heads, n, longest, head_dim]
   if (pivot == Pivot::kQuest) {
     return {raw.amax(2), raw.amin(2)};
   }
-  const Tensor absent = torch::arange(longest).unsqueeze(0) >= below.count;  // [n, longest]
-  const Tensor sums = raw.masked_fill(absent.unsqueeze(2).to(keys.device()), 0.0).sum(2);
-  return {(sums / below.count.to(keys.device())).to(keys.scalar_type()).to(type),
+  const Tensor absent = torch::arange(raw.size(2), from.count.options()) >= from.count;
+  const Tensor sums = raw.masked_fill(for_heads(absent, keys.size(0)).unsqueeze(3), 0.0).sum(2);
+  return {(sums / for_heads(from.count, keys.size(0))).to(keys.scalar_type()).to(type),
           {}};  // summed wide, kept as keys are kept
 }
 
 Tensor PivotBank::score_level(const Tensor& q, const Level& level) const {
-  switch (pivot_) {
+  switch (index_->pivot_) {
     case Pivot::kGist:
     case Pivot::kMean:
       return score_heads(q, level.rows);
@@ -136,8 +194,12 @@ std::vector<Tensor> PivotBank::grouped_scores(const Tensor& q) const {
   const Tensor grouped =
       q.to(wide_type(q)).unflatten(1, {n_kv_heads_, -1}).transpose(0, 1).contiguous();
   std::vector<Tensor> scores;
-  for (const Level& level : levels_) {
-    scores.push_back(score_level(grouped, level));
+  for (size_t level = 0; level < levels_.size(); ++level) {
+    scores.push_back(score_level(grouped, levels_[level]));
+    if (const Tensor& missing = index_->levels_[level].missing; missing.defined()) {
+      const Tensor by_head = for_heads(missing, n_kv_heads_);
+      scores.back() = scores.back().masked_fill(by_head.unsqueeze(1).unsqueeze(1), NAN);
+    }
   }
   return scores;
 }

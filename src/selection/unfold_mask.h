@@ -2,7 +2,7 @@
 // once, on any device: what selective fine-tuning and evaluation attend under.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <span>
 #include <vector>

@@ -1,7 +1,7 @@
 // Between host tensors (files) and LibTorch tensors.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "checkpoint/host_tensor.h"
 

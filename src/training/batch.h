@@ -1,7 +1,7 @@
 // Rows as the model takes them: all tokens of all sequences, one behind the other.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <span>
 #include <vector>

@@ -1,5 +1,6 @@
 #include "training/linear_loss.h"
 
+#include <torch/autograd.h>
 #include <algorithm>
 #include <functional>
 #include <limits>
@@ -7,6 +8,7 @@
 
 #include "base/cuda_kernels.h"
 #include "training/cuda/cross_entropy.h"
+#include "training/cuda/distillation.h"
 
 namespace ssa {
 namespace {
@@ -30,12 +32,20 @@ OutputRows narrowed(const OutputRows& output, torch::ScalarType dtype) {
           output.tail.defined() ? output.tail.detach().to(dtype) : Tensor()};
 }
 
+int64_t in_units(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+Tensor with_rows_in_units(const Tensor& weight, int64_t unit) {
+  const int64_t missing = in_units(weight.size(0), unit) - weight.size(0);
+  return missing == 0 ? weight : torch::constant_pad_nd(weight, {0, 0, 0, missing});
+}
+
 /// Rows of zeros up to a multiple of what the GPU's matrix units take at once: a vocabulary of
 /// 49,155 costs three times one of 49,152 otherwise.
-Tensor with_rows_in_units(const Tensor& weight) {
-  constexpr int64_t kUnit = 64;
-  const int64_t n = weight.size(0), missing = (n + kUnit - 1) / kUnit * kUnit - n;
-  return missing == 0 ? weight : torch::constant_pad_nd(weight, {0, 0, 0, missing});
+OutputRows filled_up(const OutputRows& output, int64_t unit = 64) {
+  return output.tail.defined() ? OutputRows(output.weight, with_rows_in_units(output.tail, 8))
+                               : OutputRows(with_rows_in_units(output.weight, unit));
 }
 
 /// hidden . output^T into the first columns of `logits`.
@@ -53,11 +63,10 @@ Tensor log_softmax_of(const Tensor& hidden, const OutputRows& output) {
   if (!output.tail.defined()) {
     return torch::linear(hidden, output.weight).log_softmax(-1, wide_type(hidden));
   }
-  constexpr int64_t kUnit = 8;  // rows of logits start where matrix units want them
+  // Rows of logits start where matrix units want them.
   const int64_t n = output.n_rows();
   const Tensor logits =
-      torch::empty({hidden.size(0), (n + kUnit - 1) / kUnit * kUnit}, hidden.options())
-          .slice(1, 0, n);
+      torch::empty({hidden.size(0), in_units(n, 8)}, hidden.options()).slice(1, 0, n);
   write_logits(logits, hidden, output);
   return logits.log_softmax(-1, wide_type(hidden));
 }
@@ -68,43 +77,84 @@ using RowsLoss = std::function<Tensor(
 
 #ifdef SSA_HAVE_CUDA_KERNELS
 
-bool serves_cross_entropy(const Tensor& rows) {
+bool serves_losses(const Tensor& rows) {
   return uses_cuda_kernels() && rows.is_cuda() && rows.scalar_type() == torch::kBFloat16;
 }
 
-/// Logits become their gradients in place. Columns behind the first n_columns, which fill up to
-/// what kernels want, have no weight: their gradients are 0.
-Tensor cuda_cross_entropy(const Tensor& rows,
-                          const OutputRows& output,
-                          int64_t n_columns,
-                          const Tensor& targets,
-                          const Tensor& loss) {
-  constexpr int64_t kUnit = 8;
-  const int64_t n = output.n_rows(), padded = (n + kUnit - 1) / kUnit * kUnit;
+/// [n_rows, columns in eights]; those behind the first n_columns, which fill up to what kernels
+/// want, have no weight.
+Tensor logits_in_eights(const Tensor& rows, const OutputRows& output, int64_t n_columns) {
+  const int64_t padded = in_units(output.n_rows(), 8);
   Tensor logits = torch::empty({rows.size(0), padded}, rows.options());
   write_logits(logits, rows, output);
   if (padded > n_columns) {
     logits.slice(1, n_columns).fill_(-std::numeric_limits<float>::infinity());
   }
-  const Tensor losses = torch::empty({rows.size(0)}, rows.options().dtype(torch::kFloat32)),
-               ids = targets.contiguous();
+  return logits;
+}
+
+/// A place for each row's loss.
+Tensor losses_of(const Tensor& rows) {
+  return torch::empty({rows.size(0)}, rows.options().dtype(torch::kFloat32));
+}
+
+/// Logits become their gradients in place.
+Tensor cuda_cross_entropy(const Tensor& rows,
+                          const OutputRows& output,
+                          int64_t n_columns,
+                          const Tensor& targets,
+                          const Tensor& loss) {
+  Tensor logits = logits_in_eights(rows, output, n_columns);
+  const Tensor losses = losses_of(rows), ids = targets.contiguous();
   const int code = cuda::cross_entropy(logits.mutable_data_ptr(),
                                        ids.const_data_ptr<int64_t>(),
                                        losses.mutable_data_ptr<float>(),
                                        rows.size(0),
-                                       padded,
+                                       logits.size(1),
                                        kCudaStream);
   TORCH_CHECK(code == 0, "cross entropy: CUDA error ", code);
   loss.add_(losses.sum());
-  return logits.slice(1, 0, n);
+  return logits.slice(1, 0, output.n_rows());
+}
+
+/// The same; the teacher's logits are dropped.
+Tensor cuda_distillation(const Tensor& rows,
+                         const OutputRows& output,
+                         int64_t n_columns,
+                         const Tensor& teacher_rows,
+                         const OutputRows& teacher_output,
+                         int64_t n_taught,
+                         const Tensor& loss) {
+  Tensor logits = logits_in_eights(rows, output, n_columns);
+  const Tensor losses = losses_of(rows),
+               teacher = logits_in_eights(teacher_rows, teacher_output, n_taught);
+  const int code = cuda::distillation({.student = logits.mutable_data_ptr(),
+                                       .columns = logits.size(1),
+                                       .teacher = teacher.const_data_ptr(),
+                                       .teacher_columns = teacher.size(1),
+                                       .losses = losses.mutable_data_ptr<float>(),
+                                       .rows = rows.size(0)},
+                                      kCudaStream);
+  TORCH_CHECK(code == 0, "distillation: CUDA error ", code);
+  loss.add_(losses.sum());
+  return logits.slice(1, 0, output.n_rows());
 }
 
 #else
 
-bool serves_cross_entropy(const Tensor&) {
+bool serves_losses(const Tensor&) {
   return false;
 }
 Tensor cuda_cross_entropy(const Tensor&, const OutputRows&, int64_t, const Tensor&, const Tensor&) {
+  TORCH_INTERNAL_ASSERT(false, "built without CUDA kernels");
+}
+Tensor cuda_distillation(const Tensor&,
+                         const OutputRows&,
+                         int64_t,
+                         const Tensor&,
+                         const OutputRows&,
+                         int64_t,
+                         const Tensor&) {
   TORCH_INTERNAL_ASSERT(false, "built without CUDA kernels");
 }
 
@@ -147,8 +197,8 @@ class LossFunction : public torch::autograd::Function<LossFunction> {
                         bool wants_gradients) {
     const Tensor tail = behind.value_or(Tensor());
     OutputRows narrow = narrowed({weight, tail}, hidden.scalar_type());
-    if (fills_up && !tail.defined()) {
-      narrow.weight = with_rows_in_units(narrow.weight);
+    if (fills_up) {
+      narrow = filled_up(narrow);
     }
     GatheredGradient d_weight(weight, narrow.weight, wants_gradients),
         d_tail(tail, narrow.tail, wants_gradients);
@@ -204,7 +254,7 @@ Tensor apply_loss(const Tensor& hidden,
 }  // namespace
 
 Tensor linear_cross_entropy(const Tensor& hidden, const OutputRows& output, const Tensor& targets) {
-  const bool by_kernel = serves_cross_entropy(hidden);
+  const bool by_kernel = serves_losses(hidden);
   const RowsLoss rows_loss =
       [&](const Tensor& rows, const OutputRows& narrow, int64_t first, const Tensor& loss) {
         const Tensor wanted = targets.slice(0, first, first + rows.size(0));
@@ -225,21 +275,28 @@ Tensor linear_distillation(const Tensor& hidden,
                            const OutputRows& output,
                            const Tensor& teacher_hidden,
                            const OutputRows& teacher_output) {
-  const OutputRows narrow = narrowed(teacher_output, teacher_hidden.scalar_type());
-  const int64_t n_taught = narrow.n_rows();
+  const bool by_kernel = serves_losses(hidden) && serves_losses(teacher_hidden);
+  const int64_t n_taught = teacher_output.n_rows();
   TORCH_CHECK(n_taught <= output.n_rows(), "the teacher's vocabulary is larger than the student's");
+  OutputRows narrow = narrowed(teacher_output, teacher_hidden.scalar_type());
+  if (by_kernel) {  // by eights alone, so that it never has more columns than the student
+    narrow = filled_up(narrow, 8);
+  }
   const RowsLoss rows_loss =
       [&](const Tensor& rows, const OutputRows& student, int64_t first, const Tensor& loss) {
+        const Tensor taught = teacher_hidden.detach().slice(0, first, first + rows.size(0));
+        if (by_kernel) {
+          return cuda_distillation(rows, student, output.n_rows(), taught, narrow, n_taught, loss);
+        }
         const Tensor log_p = log_softmax_of(rows, student);
-        const Tensor teacher_log =
-            log_softmax_of(teacher_hidden.detach().slice(0, first, first + log_p.size(0)), narrow);
+        const Tensor teacher_log = log_softmax_of(taught, narrow);
         const Tensor teacher = teacher_log.exp();
         loss.add_((teacher * (teacher_log - log_p.slice(1, 0, n_taught))).sum());
         Tensor d_logits = log_p.exp();
         d_logits.slice(1, 0, n_taught).sub_(teacher);
         return d_logits;
       };
-  return apply_loss(hidden, output, rows_loss, /*fills_up=*/false);
+  return apply_loss(hidden, output, rows_loss, by_kernel);
 }
 
 }  // namespace ssa

@@ -2,7 +2,7 @@
 // and dropped for a few hundred tokens at a time, and gradients are computed with them.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <utility>
 

@@ -1,5 +1,6 @@
 #include "training/objective.h"
 
+#include <torch/autograd.h>
 #include <algorithm>
 #include <utility>
 #include <vector>

@@ -1,7 +1,7 @@
 // AdamW over flat gradients, its state shared out over the processes.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <string>

@@ -322,6 +322,7 @@ void read_outputs(const toml::table& table, Recipe& recipe) {
   metrics.read("log_interval", recipe.metrics.log_interval);
   metrics.read("tensorboard", recipe.metrics.tensorboard);
   metrics.read("profile_step", recipe.metrics.profile_step);
+  metrics.read("peak_tflops", recipe.metrics.peak_tflops);
   metrics.check_unknown();
   check(recipe.metrics.log_interval > 0, "recipe: metrics.log_interval must be above 0");
 }

@@ -64,6 +64,7 @@ struct MetricsSettings {
   int64_t log_interval = 10;
   bool tensorboard = true;
   int64_t profile_step = 0;  // this step is recorded to output/trace.json; 0: none
+  double peak_tflops = 0;    // of a CUDA device, which mfu is a share of; 0: by its name
 };
 
 struct Recipe {

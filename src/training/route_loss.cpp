@@ -90,34 +90,39 @@ RoutePlan::Level plan_level(const std::vector<Routes>& routes, int level, const 
   return plan;
 }
 
-/// Scores of grouped queries, [n_sequences, n_kv_heads, group * n_queries, n_rows] float32 or
-/// better.
+/// Scores of grouped queries, [n_sequences, n_kv_heads, group * n_queries, n_rows], in the model's
+/// dtype: over a prefix they are many, and whoever takes their softmax widens them on the way.
 class RouteScores {
  public:
   RouteScores(const AttentionInput& in, const Tensor& query_rows)
-      : in_(in), n_sequences_(query_rows.size(0)) {
+      : n_sequences_(query_rows.size(0)) {
     const int64_t n_kv_heads = in.k.size(1);
-    q_ = rows(in.q.detach(), query_rows)
+    q_ = (rows(in.q.detach(), query_rows) * in.scale)
              .unflatten(2, {n_kv_heads, -1})
              .permute({0, 2, 3, 1, 4})
              .flatten(2, 3);
   }
   Tensor against(const Tensor& keys, const Tensor& key_rows, const Tensor& pads) const {
     const Tensor k = rows(keys, key_rows).transpose(1, 2);  // [n_sequences, n_kv_heads, n, d]
-    const auto wide = torch::promote_types(q_.scalar_type(), torch::kFloat32);
-    const Tensor hidden = pads.unsqueeze(1).unsqueeze(1);
-    return (torch::matmul(q_, k.transpose(-1, -2)).to(wide) * in_.scale)
-        .masked_fill(hidden, -kInfinity);
+    return torch::matmul(q_, k.transpose(-1, -2))
+        .masked_fill_(pads.unsqueeze(1).unsqueeze(1), -kInfinity);
   }
 
  private:
   Tensor rows(const Tensor& x, const Tensor& wanted) const {
     return x.index_select(0, wanted.flatten()).unflatten(0, {n_sequences_, -1});
   }
-  const AttentionInput& in_;
   int64_t n_sequences_;
   Tensor q_;  // [n_sequences, n_kv_heads, group * n_queries, head_dim]
 };
+
+/// Sums of the last dimension over each chunk, by a product: scattered sums of so many numbers
+/// would wait for each other. share: [n_sequences, n_kv_heads, n_rows, n_keys].
+Tensor sum_chunks(const Tensor& share, const Tensor& chunk_of, int64_t n_chunks) {
+  const Tensor chunks = torch::arange(n_chunks, chunk_of.options());
+  const Tensor belongs = (chunk_of.unsqueeze(-1) == chunks).to(share.scalar_type());
+  return torch::bmm(share.flatten(1, 2), belongs).unflatten(1, {share.size(1), -1});
+}
 
 }  // namespace
 
@@ -175,31 +180,25 @@ RoutePlan plan_routes(std::span<const RoutedSequence> sequences,
 
 Tensor route_loss(const AttentionInput& in, const RoutePlan& plan) {
   const RouteScores scores(in, plan.query_rows);
+  const auto wide = torch::promote_types(in.q.scalar_type(), torch::kFloat32);
   Tensor share;
   {
     const torch::NoGradGuard no_grad;
     share = scores.against(in.k, plan.key_rows, plan.key_pads).softmax(-1);
   }
   const int64_t n_queries = plan.query_rows.size(1), n_heads = in.q.size(1);
-  const Tensor weights = plan.query_weights.to(share.scalar_type()) / static_cast<double>(n_heads);
+  const Tensor weights = plan.query_weights.to(wide) / static_cast<double>(n_heads);
   Tensor loss;
   for (const RoutePlan::Level& level : plan.levels) {
-    const int64_t n_gists = level.gist_rows.size(1);
-    std::vector<int64_t> shape = share.sizes().vec();
-    shape.back() = n_gists + 1;
-    const Tensor teacher =
-        torch::zeros(shape, share.options())
-            .scatter_add_(-1, level.chunk_of.unsqueeze(1).unsqueeze(1).expand(share.sizes()), share)
-            .slice(-1, 0, n_gists);
+    const Tensor teacher = sum_chunks(share, level.chunk_of, level.gist_rows.size(1)).to(wide);
     const Tensor student = scores.against(in.k, level.gist_rows, level.gist_pads)
-                               .log_softmax(-1)
+                               .log_softmax(-1, wide)
                                .masked_fill(level.gist_pads.unsqueeze(1).unsqueeze(1), 0);
     const Tensor divergence = torch::kl_div(student, teacher, at::Reduction::None)
                                   .sum(-1)
                                   .view({share.size(0), -1, n_queries})
                                   .sum(1);  // over heads: [n_sequences, n_queries]
-    const Tensor sum =
-        (divergence * weights * level.weights.to(share.scalar_type()).unsqueeze(1)).sum();
+    const Tensor sum = (divergence * weights * level.weights.to(wide).unsqueeze(1)).sum();
     loss = loss.defined() ? loss + sum : sum;
   }
   return loss;

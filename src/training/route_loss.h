@@ -2,7 +2,7 @@
 // chunk would get under full attention teaches the gist's score. Ours, not the paper's.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <span>
 #include <vector>

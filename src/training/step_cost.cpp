@@ -3,11 +3,15 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include "base/memory.h"
+#include "training/device_peak.h"
 
 namespace ssa {
 
-double peak_flops(torch::Device device) {
-  return device.is_cuda() ? 989e12 : 0.0;
+double peak_flops(torch::Device device, double tflops) {
+  if (!device.is_cuda()) {
+    return 0;
+  }
+  return tflops > 0 ? tflops * 1e12 : peak_flops_of(cuda_device_name(device.index()));
 }
 
 uint64_t peak_memory(torch::Device device) {

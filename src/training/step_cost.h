@@ -6,9 +6,9 @@
 
 namespace ssa {
 
-/// Floating-point operations a second that the share which is reached is told of: dense bf16 of an
-/// H100 or H200, whatever the CUDA device is; 0: not known.
-double peak_flops(torch::Device device);
+/// Floating-point operations a second that the share which is reached is told of. `tflops`: 0 goes
+/// by the CUDA device's name. 0: not known, as on the CPU.
+double peak_flops(torch::Device device, double tflops);
 
 /// Bytes: of the process on the CPU, else the most that LibTorch has handed out of the device's.
 uint64_t peak_memory(torch::Device device);

@@ -1,6 +1,7 @@
 #include "training/step_profile.h"
 
 #include <torch/csrc/autograd/profiler_kineto.h>
+#include <torch/cuda.h>
 
 #include <set>
 

@@ -1,7 +1,7 @@
 // What the CPU and the device did during one step, as a file for Perfetto or chrome://tracing.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <filesystem>
 

@@ -6,11 +6,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/atomic_folder.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/list_folder.h"
 #include "base/remove_folder.h"
-#include "checkpoint/atomic_folder.h"
 #include "checkpoint/hf_save.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/safetensors_writer.h"

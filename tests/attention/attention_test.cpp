@@ -1,6 +1,7 @@
 #include "attention/attention.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include <cmath>
 #include <limits>

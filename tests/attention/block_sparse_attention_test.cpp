@@ -3,6 +3,9 @@
 #include "attention/block_sparse_attention.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
+#include <torch/cuda.h>
+#include <torch/utils.h>
 
 #include "attention/nsa_branches.h"
 #include "base/error.h"

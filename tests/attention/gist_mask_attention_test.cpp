@@ -4,6 +4,7 @@
 #include "attention/gist_mask_batch.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include <random>
 
@@ -13,13 +14,13 @@
 namespace ssa {
 namespace {
 
-struct Case {
+struct LayoutCase {
   ChunkSizes chunk;
   int64_t sink, previous_chunks, n_prefix, n_suffix;
   bool uneven;  // chunks of random length, as between words
 };
 
-GistLayout lay(const Case& c, std::mt19937& random) {
+GistLayout lay(const LayoutCase& c, std::mt19937& random) {
   GistLayout layout(c.chunk, {100, 101, 102});
   std::vector<int64_t> open(c.chunk.size(), 0);
   int64_t in_chunk = -c.sink;
@@ -69,7 +70,7 @@ Tensor dense_reference(const Tensor& q,
   return torch::cat(outputs);
 }
 
-class GistMaskAttention : public testing::TestWithParam<Case> {};
+class GistMaskAttention : public testing::TestWithParam<LayoutCase> {};
 
 TEST_P(GistMaskAttention, EqualsTheDenseMaskWithItsGradients) {
   std::mt19937 random(7);
@@ -94,18 +95,18 @@ TEST_P(GistMaskAttention, EqualsTheDenseMaskWithItsGradients) {
 
 INSTANTIATE_TEST_SUITE_P(Layouts,
                          GistMaskAttention,
-                         testing::Values(Case{{4}, 3, 1, 150, 20, false},
-                                         Case{{4}, 3, 1, 150, 20, true},
-                                         Case{{8}, 0, 2, 400, 0, true},
-                                         Case{{8}, 3, 0, 200, 7, false},
-                                         Case{{1}, 3, 1, 40, 5, false},
-                                         Case{{2, 2}, 1, 1, 120, 9, false},
-                                         Case{{4, 4}, 3, 1, 500, 30, true},
-                                         Case{{8, 4}, 3, 2, 300, 10, true},
-                                         Case{{2, 2, 3}, 3, 1, 200, 12, true},
-                                         Case{{16}, 3, 1, 5, 40, false},
-                                         Case{{8}, 3, 1, 0, 33, false},
-                                         Case{{3, 2}, 0, 0, 100, 8, true}));
+                         testing::Values(LayoutCase{{4}, 3, 1, 150, 20, false},
+                                         LayoutCase{{4}, 3, 1, 150, 20, true},
+                                         LayoutCase{{8}, 0, 2, 400, 0, true},
+                                         LayoutCase{{8}, 3, 0, 200, 7, false},
+                                         LayoutCase{{1}, 3, 1, 40, 5, false},
+                                         LayoutCase{{2, 2}, 1, 1, 120, 9, false},
+                                         LayoutCase{{4, 4}, 3, 1, 500, 30, true},
+                                         LayoutCase{{8, 4}, 3, 2, 300, 10, true},
+                                         LayoutCase{{2, 2, 3}, 3, 1, 200, 12, true},
+                                         LayoutCase{{16}, 3, 1, 5, 40, false},
+                                         LayoutCase{{8}, 3, 1, 0, 33, false},
+                                         LayoutCase{{3, 2}, 0, 0, 100, 8, true}));
 
 class GistMaskBatches : public testing::TestWithParam<MaskRule> {};
 

@@ -1,26 +1,14 @@
 #include "base/file.h"
 
-#include <gtest/gtest.h>
-
 #include "base/error.h"
 #include "base/json.h"
+#include "support/folder_test.h"
 
 namespace ssa {
 namespace {
 namespace fs = std::filesystem;
 
-class File : public ::testing::Test {
- protected:
-  void SetUp() override {
-    // Tests run side by side: each has a folder of its own.
-    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(::testing::TempDir()) / (std::string("ssa_file_test_") + test->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  fs::path folder_;
-};
+using File = FolderTest;
 
 TEST_F(File, AtomicWriteLeavesNothingUnlessCommitted) {
   {

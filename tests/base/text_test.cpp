@@ -27,6 +27,9 @@ TEST(Text, FindsNearMatches) {
   const std::vector<std::string> flags = {"--threads", "--temp", "--top-k"};
   EXPECT_EQ(nearest_match("--thread", flags), "--threads");
   EXPECT_EQ(nearest_match("--topk", flags), "--top-k");
+  EXPECT_EQ(nearest_match("--threads-of-all-cores", flags), "--threads");
+  EXPECT_EQ(nearest_match("--thr", flags), "--threads");
+  EXPECT_EQ(nearest_match("--th", flags), "");
   EXPECT_EQ(nearest_match("--banana", flags), "");
 }
 

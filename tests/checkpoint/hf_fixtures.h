@@ -1,5 +1,4 @@
-// What the tests of the Hugging Face side share: a scratch folder, tiny models, and the text of an
-// error.
+// What the tests of the Hugging Face side share: tiny models, and the text of an error.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,32 +14,9 @@
 #include "base/json.h"
 #include "checkpoint/expected_tensors.h"
 #include "checkpoint/safetensors_writer.h"
+#include "support/folder_test.h"
 
 namespace ssa {
-
-/// An empty folder of its own for each test, removed at the end.
-class FolderTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(::testing::TempDir()) /
-              concat("ssa_", info->test_suite_name(), "_", info->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::vector<std::string> file_names() const {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
-      names.push_back(entry.path().filename().string());
-    }
-    std::sort(names.begin(), names.end());
-    return names;
-  }
-
-  std::filesystem::path folder_;
-};
 
 /// The Error's message; "" if fn throws none.
 template <class Fn>

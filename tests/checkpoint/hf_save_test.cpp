@@ -2,8 +2,6 @@
 
 #include <fstream>
 
-#include "base/interrupt.h"
-#include "checkpoint/atomic_folder.h"
 #include "checkpoint/float_convert.h"
 #include "hf_fixtures.h"
 
@@ -112,18 +110,6 @@ TEST_F(HfSave, FailureLeavesNothing) {
       },
       {tensors[3].name, "F16"});
   EXPECT_EQ(file_names(), std::vector<std::string>{"in"});
-}
-
-TEST_F(HfSave, InterruptionLeavesNothing) {
-  AtomicFolder folder(folder_ / "out");
-  // More than the slots for files, and more than one read of the directory gives.
-  for (int i = 0; i < 400; ++i) {
-    std::ofstream(folder.path() / concat("a-rather-long-name-to-fill-the-directory-", i)) << "x";
-  }
-  AtomicFile unfinished(folder.path() / "unfinished");
-  unfinished.write("half");
-  remove_interrupted_files();
-  EXPECT_EQ(file_names(), std::vector<std::string>{});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "distributed/process_group.h"
 
 #include <gtest/gtest.h>
+#include <torch/cuda.h>
 
 #include <algorithm>
 #include <string>

@@ -87,14 +87,14 @@ void step(ProcessGroup& group,
   watchdog.progress(number);
 }
 
-std::shared_ptr<ProcessGroup> join() {
+std::shared_ptr<ProcessGroup> join_watched() {
   std::signal(SIGTERM, SIG_IGN);  // the launcher's, when the first rank has failed
   return ProcessGroup::from_environment(test_device());
 }
 
 TEST(Watchdog, ends_the_job_when_a_rank_is_killed) {
   if (is_rank()) {
-    const auto group = join();
+    const auto group = join_watched();
     Watchdog watchdog(group, quick(group->rank()));
     step(*group, watchdog, 0);
     if (group->rank() == last_rank()) {
@@ -114,7 +114,7 @@ TEST(Watchdog, ends_the_job_when_a_rank_is_killed) {
 
 TEST(Watchdog, ends_the_job_when_the_host_of_the_store_is_killed) {
   if (is_rank()) {
-    const auto group = join();
+    const auto group = join_watched();
     Watchdog watchdog(group, quick(group->rank()));
     step(*group, watchdog, 0);
     if (group->rank() == 0) {
@@ -132,7 +132,7 @@ TEST(Watchdog, ends_the_job_when_the_host_of_the_store_is_killed) {
 
 TEST(Watchdog, ends_the_job_when_the_host_of_the_store_is_stopped) {
   if (is_rank()) {
-    const auto group = join();
+    const auto group = join_watched();
     Watchdog watchdog(group, quick(group->rank()));
     step(*group, watchdog, 0);
     if (group->rank() == 0) {
@@ -151,7 +151,7 @@ TEST(Watchdog, ends_the_job_when_the_host_of_the_store_is_stopped) {
 
 TEST(Watchdog, ends_the_job_when_a_rank_hangs) {
   if (is_rank()) {
-    const auto group = join();
+    const auto group = join_watched();
     Watchdog watchdog(group, quick(group->rank()));
     step(*group, watchdog, 0);
     step(*group, watchdog, 1, /*late_rank=*/1, std::chrono::seconds(60));
@@ -167,7 +167,7 @@ TEST(Watchdog, ends_the_job_when_a_rank_hangs) {
 
 TEST(Watchdog, tells_the_others_why_a_rank_failed) {
   if (is_rank()) {
-    const auto group = join();
+    const auto group = join_watched();
     Watchdog watchdog(group, quick(group->rank()));
     step(*group, watchdog, 0);
     if (group->rank() == 1) {
@@ -188,7 +188,7 @@ TEST(Watchdog, tells_the_others_why_a_rank_failed) {
 
 TEST(Watchdog, waits_for_a_long_checkpoint_and_for_stragglers_at_the_end) {
   if (is_rank()) {
-    const auto group = join();
+    const auto group = join_watched();
     Watchdog watchdog(group, quick(group->rank()));
     step(*group, watchdog, 0);
     if (group->is_main()) {

@@ -16,19 +16,19 @@ namespace {
 
 constexpr int64_t kWindow = 13;
 
-struct Setting {
+struct BlockSetting {
   const char* model;
   BlockOptions options;
   bool nsa = false;
 };
 
-void PrintTo(const Setting& setting, std::ostream* out) {
+void PrintTo(const BlockSetting& setting, std::ostream* out) {
   *out << setting.model << ", " << setting.options.n_blocks << " blocks of "
        << setting.options.block_size << (setting.nsa ? ", NSA" : "");
 }
 
 /// The blocks each query of each layer and head read.
-class Choices : public BlockObserver {
+class BlockChoices : public BlockObserver {
  public:
   using Key = std::tuple<int64_t, int64_t, int64_t>;
 
@@ -40,13 +40,13 @@ class Choices : public BlockObserver {
     chosen[{layer, index, kv_head}] = {blocks.begin(), blocks.end()};
     attended[{layer, index, kv_head}] = n_attended;
   }
-  bool operator==(const Choices& other) const { return chosen == other.chosen; }
+  bool operator==(const BlockChoices& other) const { return chosen == other.chosen; }
 
   std::map<Key, std::vector<int64_t>> chosen;
   std::map<Key, int64_t> attended;
 };
 
-class BlockAttentionTest : public ::testing::TestWithParam<Setting> {
+class BlockAttentionTest : public ::testing::TestWithParam<BlockSetting> {
  protected:
   static constexpr int64_t kTokens = 101;
 
@@ -78,7 +78,9 @@ class BlockAttentionTest : public ::testing::TestWithParam<Setting> {
     return torch::cat(rows);
   }
 
-  Tensor run(std::unique_ptr<BlockSparseAttention> way, int64_t piece, Choices* choices) const {
+  Tensor run(std::unique_ptr<BlockSparseAttention> way,
+             int64_t piece,
+             BlockChoices* choices) const {
     way->set_observer(choices);
     Sequence sequence(*model_, std::move(way));
     return advance(sequence, 0, piece);
@@ -91,7 +93,7 @@ class BlockAttentionTest : public ::testing::TestWithParam<Setting> {
 TEST_P(BlockAttentionTest, PiecesAndDecodeGiveWhatOnePassGives) {
   for (const auto dtype : {torch::kFloat64, torch::kFloat32}) {
     load(dtype);
-    Choices whole, parts;
+    BlockChoices whole, parts;
     const Tensor expected = run(attention(GetParam().options), kTokens, &whole);
     for (const int64_t piece : {1, 7, 16, 60}) {
       const Tensor hidden = run(attention(GetParam().options), piece, &parts);
@@ -127,7 +129,7 @@ TEST_P(BlockAttentionTest, ABudgetThatCoversAllIsFullAttention) {
 }
 
 TEST_P(BlockAttentionTest, ObserversSeeOwnBlocksAndBudgets) {
-  Choices choices;
+  BlockChoices choices;
   run(attention(GetParam().options), 31, &choices);
   const ModelConfig& config = model_->config();
   EXPECT_EQ(static_cast<int64_t>(choices.chosen.size()),
@@ -149,12 +151,13 @@ INSTANTIATE_TEST_SUITE_P(
     Models,
     BlockAttentionTest,
     ::testing::Values(
-        Setting{"llama-nsa", {.block_size = 8, .n_blocks = 3}},
-        Setting{"llama-nsa", {.block_size = 4, .n_blocks = 4, .rule = BlockRule::kPublished}},
-        Setting{"llama-nsa", {.block_size = 8, .n_blocks = 3}, true},
-        Setting{"llama-nsa", {.block_size = 4, .n_blocks = 4, .rule = BlockRule::kPublished}, true},
-        Setting{"qwen2-gqa7-tied", {.block_size = 5, .n_blocks = 1}},
-        Setting{"qwen3-gqa2", {.block_size = 16, .n_blocks = 2}}));
+        BlockSetting{"llama-nsa", {.block_size = 8, .n_blocks = 3}},
+        BlockSetting{"llama-nsa", {.block_size = 4, .n_blocks = 4, .rule = BlockRule::kPublished}},
+        BlockSetting{"llama-nsa", {.block_size = 8, .n_blocks = 3}, true},
+        BlockSetting{
+            "llama-nsa", {.block_size = 4, .n_blocks = 4, .rule = BlockRule::kPublished}, true},
+        BlockSetting{"qwen2-gqa7-tied", {.block_size = 5, .n_blocks = 1}},
+        BlockSetting{"qwen3-gqa2", {.block_size = 16, .n_blocks = 2}}));
 
 TEST(NsaAttention, RefusesModelsWithoutGates) {
   const auto model = load_model(*open_golden_model("llama-mha").checkpoint);

@@ -12,16 +12,16 @@
 namespace ssa {
 namespace {
 
-struct Setting {
+struct GistSetting {
   const char* model;
   ChunkSizes chunk;
 };
 
-void PrintTo(const Setting& setting, std::ostream* out) {
+void PrintTo(const GistSetting& setting, std::ostream* out) {
   *out << setting.model << " " << format_chunk_sizes(setting.chunk);
 }
 
-class GistAttentionTest : public ::testing::TestWithParam<Setting> {
+class GistAttentionTest : public ::testing::TestWithParam<GistSetting> {
  protected:
   void SetUp() override {
     const GoldenModel golden = open_golden_model(GetParam().model);
@@ -167,10 +167,10 @@ TEST_P(GistAttentionTest, RewindsToAnotherQuestion) {
 
 INSTANTIATE_TEST_SUITE_P(Levels,
                          GistAttentionTest,
-                         ::testing::Values(Setting{"llama-gqa3-tied-llama3", {4}},
-                                           Setting{"qwen2-gqa7-tied", {4}},
-                                           Setting{"llama-mha", {4, 2}},
-                                           Setting{"qwen2-gqa7-tied", {2, 2, 2}}));
+                         ::testing::Values(GistSetting{"llama-gqa3-tied-llama3", {4}},
+                                           GistSetting{"qwen2-gqa7-tied", {4}},
+                                           GistSetting{"llama-mha", {4, 2}},
+                                           GistSetting{"qwen2-gqa7-tied", {2, 2, 2}}));
 
 /// Without gists: the prompt is read with full attention, and a budget for everything changes
 /// nothing.

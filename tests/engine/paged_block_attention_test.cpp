@@ -3,25 +3,28 @@
 #include "engine/paged_block_attention.h"
 
 #include <gtest/gtest.h>
+#include <torch/utils.h>
 
 #include <limits>
 #include <map>
 
 #include "engine/block_attention.h"
 #include "selection/block_selection.h"
+#include "support/compare.h"
+#include "support/each_instruction_set.h"
 #include "support/expect_error.h"
 
 namespace ssa {
 namespace {
 
-struct Setting {
+struct PagedBlockSetting {
   const char* name;
   int64_t n_heads, n_kv_heads, head_dim;
   BlockOptions blocks;
   int64_t n_tokens = 330;
 };
 
-void PrintTo(const Setting& setting, std::ostream* out) {
+void PrintTo(const PagedBlockSetting& setting, std::ostream* out) {
   *out << setting.name;
 }
 
@@ -43,31 +46,14 @@ class Blocks : public BlockObserver {
   std::map<std::tuple<int64_t, int64_t, int64_t>, Choice> of;
 };
 
-double largest(const Tensor& x) {
-  return x.abs().max().item<double>();
-}
-
-class EachInstructionSet {
- public:
-  ~EachInstructionSet() { set_instruction_set(available_instruction_sets().back()); }
-  template <class Fn>
-  void run(const Fn& fn) {
-    for (const InstructionSet set : available_instruction_sets()) {
-      SCOPED_TRACE(instruction_set_name(set));
-      set_instruction_set(set);
-      fn();
-    }
-  }
-};
-
 /// One sequence with random projections, keys with a slowly turning part so that blocks differ.
-class PagedBlockAttentionTest : public ::testing::TestWithParam<Setting> {
+class PagedBlockAttentionTest : public ::testing::TestWithParam<PagedBlockSetting> {
  protected:
   static constexpr int64_t kLayers = 2, kGenerated = 9;
 
   void SetUp() override {
     torch::manual_seed(11);
-    const Setting& setting = GetParam();
+    const PagedBlockSetting& setting = GetParam();
     for (int64_t layer = 0; layer < kLayers; ++layer) {
       // Rounded to bfloat16, so that every number type starts from the same values.
       const auto random = [&](int64_t heads) {
@@ -180,7 +166,7 @@ TEST_P(PagedBlockAttentionTest, ChoosesAndAttendsAsTheReferenceInFloat32) {
   EachInstructionSet().run([&] {
     for (const int64_t piece : {1000, 37}) {
       Blocks ours;
-      EXPECT_LT(largest(run_paged(torch::kFloat32, KvType::kF32, piece, ours) - reference), 2e-5)
+      EXPECT_TRUE(all_close(run_paged(torch::kFloat32, KvType::kF32, piece, ours), reference, 2e-5))
           << "piece " << piece;
       EXPECT_EQ(ours.of, expected.of) << "piece " << piece;
     }
@@ -191,10 +177,10 @@ TEST_P(PagedBlockAttentionTest, ErrsAtMostTwiceAsMuchAsLibTorchInBFloat16) {
   Blocks expected;
   const Tensor plain = run_reference(torch::kBFloat16, expected);
   const Tensor truth = attend_exactly(expected);
-  const double allowed = 2 * largest(plain - truth);
+  const double allowed = 2 * largest_difference(plain, truth);
   EachInstructionSet().run([&] {
     Blocks ours;
-    EXPECT_LE(largest(run_paged(torch::kBFloat16, KvType::kBF16, 50, ours) - truth), allowed);
+    EXPECT_TRUE(all_close(run_paged(torch::kBFloat16, KvType::kBF16, 50, ours), truth, allowed));
     EXPECT_EQ(ours.of, expected.of);
   });
 }
@@ -252,7 +238,7 @@ TEST_P(PagedBlockAttentionTest, GoesOnInAnotherWayAfterARewind) {
     }
     attention.rewind(length);
     const Tensor again = run(attention, torch::kFloat32, 64, rewound, length);
-    EXPECT_LT(largest(again - expected.narrow(1, length, n_tokens() - length)), 1e-5) << length;
+    EXPECT_TRUE(all_close(again, expected.narrow(1, length, n_tokens() - length), 1e-5)) << length;
   }
   EXPECT_EQ(rewound.of, straight.of);
 }
@@ -265,17 +251,18 @@ const auto kPublished = BlockRule::kPublished;
 INSTANTIATE_TEST_SUITE_P(
     ,
     PagedBlockAttentionTest,
-    ::testing::Values(Setting{"the paper's heads", 32, 2, 64, blocks(16, 16), 420},
-                      Setting{"published", 32, 2, 64, blocks(16, 16, kPublished), 420},
-                      Setting{"published, both sides", 6, 2, 64, blocks(8, 8, kPublished)},
-                      Setting{"published, rounded up", 6, 2, 64, blocks(8, 3, kPublished)},
-                      Setting{"three heads each", 9, 3, 64, blocks(16, 4)},
-                      Setting{"one head each", 4, 4, 32, blocks(8, 5)},
-                      Setting{"large blocks", 14, 2, 128, blocks(32, 4)},
-                      Setting{"blocks across pages", 8, 1, 40, blocks(24, 3)},
-                      Setting{"own block alone", 4, 2, 80, blocks(16, 1)},
-                      Setting{"tokens for blocks", 4, 2, 32, blocks(1, 9)},
-                      Setting{"everything", 4, 2, 32, blocks(16, 1000)}));
+    ::testing::Values(
+        PagedBlockSetting{"the paper's heads", 32, 2, 64, blocks(16, 16), 420},
+        PagedBlockSetting{"published", 32, 2, 64, blocks(16, 16, kPublished), 420},
+        PagedBlockSetting{"published, both sides", 6, 2, 64, blocks(8, 8, kPublished)},
+        PagedBlockSetting{"published, rounded up", 6, 2, 64, blocks(8, 3, kPublished)},
+        PagedBlockSetting{"three heads each", 9, 3, 64, blocks(16, 4)},
+        PagedBlockSetting{"one head each", 4, 4, 32, blocks(8, 5)},
+        PagedBlockSetting{"large blocks", 14, 2, 128, blocks(32, 4)},
+        PagedBlockSetting{"blocks across pages", 8, 1, 40, blocks(24, 3)},
+        PagedBlockSetting{"own block alone", 4, 2, 80, blocks(16, 1)},
+        PagedBlockSetting{"tokens for blocks", 4, 2, 32, blocks(1, 9)},
+        PagedBlockSetting{"everything", 4, 2, 32, blocks(16, 1000)}));
 
 /// Long enough that a token's heads are split where they cannot be shared out evenly.
 TEST(PagedBlockAttention, ThreadsDoNotMatter) {
@@ -308,7 +295,7 @@ TEST(PagedBlockAttention, ThreadsDoNotMatter) {
     }
     for (const size_t i : {1, 2}) {
       EXPECT_EQ(chosen[i].of, chosen[0].of);
-      EXPECT_LT(largest(outs[i] - outs[0]), 1e-5);
+      EXPECT_TRUE(all_close(outs[i], outs[0], 1e-5));
     }
   }
   torch::set_num_threads(n_threads);

@@ -8,6 +8,8 @@
 
 #include "engine/gist_attention.h"
 #include "gist/interleave.h"
+#include "support/compare.h"
+#include "support/each_instruction_set.h"
 
 namespace ssa {
 namespace {
@@ -16,14 +18,14 @@ struct Shape {
   int64_t n_heads, n_kv_heads, head_dim;
 };
 
-struct Setting {
+struct PagedGistSetting {
   const char* name;
   Shape shape;
   ChunkSizes chunk;
   GistAttentionOptions options;
 };
 
-void PrintTo(const Setting& setting, std::ostream* out) {
+void PrintTo(const PagedGistSetting& setting, std::ostream* out) {
   *out << setting.name;
 }
 
@@ -61,7 +63,7 @@ class Choices : public SelectionObserver {
 };
 
 /// One prompt and some generated tokens, with random projections.
-class PagedGistAttentionTest : public ::testing::TestWithParam<Setting> {
+class PagedGistAttentionTest : public ::testing::TestWithParam<PagedGistSetting> {
  protected:
   static constexpr int64_t kGenerated = 5;
 
@@ -137,10 +139,6 @@ class PagedGistAttentionTest : public ::testing::TestWithParam<Setting> {
   std::vector<Tensor> q_, k_, v_;  // [n_layers]
 };
 
-double largest(const Tensor& x) {
-  return x.abs().max().item<double>();
-}
-
 /// Sorted by place, since the paged version may tell of a pass's tokens in another order.
 void expect_same_choices(const Choices& ours, const Choices& reference) {
   ASSERT_EQ(ours.all.size(), reference.all.size());
@@ -160,26 +158,13 @@ void expect_same_choices(const Choices& ours, const Choices& reference) {
   }
 }
 
-class EachInstructionSet {
- public:
-  ~EachInstructionSet() { set_instruction_set(available_instruction_sets().back()); }
-  template <class Fn>
-  void run(const Fn& fn) {
-    for (const InstructionSet set : available_instruction_sets()) {
-      SCOPED_TRACE(instruction_set_name(set));
-      set_instruction_set(set);
-      fn();
-    }
-  }
-};
-
 TEST_P(PagedGistAttentionTest, ChoosesAndAttendsAsTheReferenceInFloat32) {
   Choices expected;
   const Tensor reference = run_reference(torch::kFloat32, expected);
   EachInstructionSet().run([&] {
     for (const int64_t piece : {1000, 37}) {
       Choices ours;
-      EXPECT_LT(largest(run_paged(torch::kFloat32, KvType::kF32, piece, ours) - reference), 2e-5)
+      EXPECT_TRUE(all_close(run_paged(torch::kFloat32, KvType::kF32, piece, ours), reference, 2e-5))
           << "piece " << piece;
       expect_same_choices(ours, expected);
     }
@@ -190,10 +175,10 @@ TEST_P(PagedGistAttentionTest, ChoosesAndAttendsAsTheReferenceInFloat32) {
 TEST_P(PagedGistAttentionTest, ErrsAtMostTwiceAsMuchAsLibTorchInBFloat16) {
   Choices unused, expected;
   const Tensor truth = run_reference(torch::kFloat64, expected);
-  const double allowed = 2 * largest(run_reference(torch::kBFloat16, unused) - truth);
+  const double allowed = 2 * largest_difference(run_reference(torch::kBFloat16, unused), truth);
   EachInstructionSet().run([&] {
     Choices ours;
-    EXPECT_LE(largest(run_paged(torch::kBFloat16, KvType::kBF16, 50, ours) - truth), allowed);
+    EXPECT_TRUE(all_close(run_paged(torch::kBFloat16, KvType::kBF16, 50, ours), truth, allowed));
     // Means are kept as bfloat16, of which the float64 reference knows nothing.
     if (GetParam().options.selection.pivot != Pivot::kMean) {
       expect_same_choices(ours, expected);
@@ -218,59 +203,63 @@ TEST_P(PagedInt8Test, KeysAndValuesPointTheSameWay) {
 const auto kOnlyMasked = with([](auto& o) { o.unfold = false; });
 INSTANTIATE_TEST_SUITE_P(,
                          PagedInt8Test,
-                         ::testing::Values(Setting{"flat", {6, 2, 64}, {8}, kOnlyMasked},
-                                           Setting{"qwen", {14, 2, 128}, {8}, kOnlyMasked},
-                                           Setting{"two levels", {6, 2, 80}, {4, 4}, kOnlyMasked}));
+                         ::testing::Values(PagedGistSetting{"flat", {6, 2, 64}, {8}, kOnlyMasked},
+                                           PagedGistSetting{"qwen", {14, 2, 128}, {8}, kOnlyMasked},
+                                           PagedGistSetting{
+                                               "two levels", {6, 2, 80}, {4, 4}, kOnlyMasked}));
 
 INSTANTIATE_TEST_SUITE_P(
     ,
     PagedGistAttentionTest,
     ::testing::Values(
-        Setting{"flat", {6, 2, 64}, {8}, {}},
-        Setting{"qwen", {14, 2, 128}, {4}, {}},
-        Setting{"one head each", {4, 4, 32}, {8}, {}},
-        Setting{"odd head size", {4, 1, 40}, {8}, {}},
-        Setting{"largest head", {8, 1, 256}, {16}, {}},
-        Setting{"two levels", {6, 2, 64}, {4, 4}, {}},
-        Setting{"three levels", {8, 2, 64}, {4, 3, 2}, {}},
-        Setting{"gists", {6, 2, 64}, {8}, with([](auto& o) { o.unfold = false; })},
-        Setting{"gists of two levels", {6, 2, 80}, {4, 4}, with([](auto& o) { o.unfold = false; })},
-        Setting{"ratio", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.ratio = 4; })},
-        Setting{"budget", {6, 2, 64}, {8, 2}, with([](auto& o) { o.selection.budget = 96; })},
-        Setting{"mass", {6, 2, 64}, {8, 2}, with([](auto& o) { o.selection.mass = 0.7; })},
-        Setting{"all of the mass", {6, 2, 64}, {8}, with([](auto& o) { o.selection.mass = 1; })},
-        Setting{"group", {6, 2, 64}, {4, 4}, with([](auto& o) {
-                  o.selection.by = SelectBy::kGroupSum;
-                })},
-        Setting{"group maximum", {6, 2, 64}, {8}, with([](auto& o) {
-                  o.selection.by = SelectBy::kGroupMax;
-                })},
-        Setting{"group softmax", {6, 2, 64}, {4, 4}, with([](auto& o) {
-                  o.selection.by = SelectBy::kGroupSoftmax;
-                })},
-        Setting{"recent", {6, 2, 64}, {4, 4}, with([](auto& o) {
-                  o.selection.pivot = Pivot::kRecent;
-                })},
-        Setting{
+        PagedGistSetting{"flat", {6, 2, 64}, {8}, {}},
+        PagedGistSetting{"qwen", {14, 2, 128}, {4}, {}},
+        PagedGistSetting{"one head each", {4, 4, 32}, {8}, {}},
+        PagedGistSetting{"odd head size", {4, 1, 40}, {8}, {}},
+        PagedGistSetting{"largest head", {8, 1, 256}, {16}, {}},
+        PagedGistSetting{"two levels", {6, 2, 64}, {4, 4}, {}},
+        PagedGistSetting{"three levels", {8, 2, 64}, {4, 3, 2}, {}},
+        PagedGistSetting{"gists", {6, 2, 64}, {8}, with([](auto& o) { o.unfold = false; })},
+        PagedGistSetting{
+            "gists of two levels", {6, 2, 80}, {4, 4}, with([](auto& o) { o.unfold = false; })},
+        PagedGistSetting{"ratio", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.ratio = 4; })},
+        PagedGistSetting{
+            "budget", {6, 2, 64}, {8, 2}, with([](auto& o) { o.selection.budget = 96; })},
+        PagedGistSetting{"mass", {6, 2, 64}, {8, 2}, with([](auto& o) { o.selection.mass = 0.7; })},
+        PagedGistSetting{
+            "all of the mass", {6, 2, 64}, {8}, with([](auto& o) { o.selection.mass = 1; })},
+        PagedGistSetting{"group", {6, 2, 64}, {4, 4}, with([](auto& o) {
+                           o.selection.by = SelectBy::kGroupSum;
+                         })},
+        PagedGistSetting{"group maximum", {6, 2, 64}, {8}, with([](auto& o) {
+                           o.selection.by = SelectBy::kGroupMax;
+                         })},
+        PagedGistSetting{"group softmax", {6, 2, 64}, {4, 4}, with([](auto& o) {
+                           o.selection.by = SelectBy::kGroupSoftmax;
+                         })},
+        PagedGistSetting{"recent", {6, 2, 64}, {4, 4}, with([](auto& o) {
+                           o.selection.pivot = Pivot::kRecent;
+                         })},
+        PagedGistSetting{
             "random", {6, 2, 64}, {8}, with([](auto& o) { o.selection.pivot = Pivot::kRandom; })},
-        Setting{
+        PagedGistSetting{
             "mean", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.pivot = Pivot::kMean; })},
-        Setting{
+        PagedGistSetting{
             "quest", {6, 2, 64}, {4, 4}, with([](auto& o) { o.selection.pivot = Pivot::kQuest; })},
-        Setting{"mean without gists", {6, 2, 64}, {8}, with([](auto& o) {
-                  o.has_gists = false;
-                  o.selection.pivot = Pivot::kMean;
-                })},
-        Setting{"quest without gists", {6, 2, 64}, {8}, with([](auto& o) {
-                  o.has_gists = false;
-                  o.selection.pivot = Pivot::kQuest;
-                })},
-        Setting{"no previous chunks, many sinks", {6, 2, 64}, {4}, with([](auto& o) {
-                  o.rule = {.sink = 11, .previous_chunks = 0};
-                })},
-        Setting{"instruction in front", {6, 2, 64}, {4, 2}, with([](auto& o) {
-                  o.rule = {.sink = -1, .previous_chunks = 2};
-                })}));
+        PagedGistSetting{"mean without gists", {6, 2, 64}, {8}, with([](auto& o) {
+                           o.has_gists = false;
+                           o.selection.pivot = Pivot::kMean;
+                         })},
+        PagedGistSetting{"quest without gists", {6, 2, 64}, {8}, with([](auto& o) {
+                           o.has_gists = false;
+                           o.selection.pivot = Pivot::kQuest;
+                         })},
+        PagedGistSetting{"no previous chunks, many sinks", {6, 2, 64}, {4}, with([](auto& o) {
+                           o.rule = {.sink = 11, .previous_chunks = 0};
+                         })},
+        PagedGistSetting{"instruction in front", {6, 2, 64}, {4, 2}, with([](auto& o) {
+                           o.rule = {.sink = -1, .previous_chunks = 2};
+                         })}));
 
 TEST(PagedFullAttention, AttendsAsLibTorchDoes) {
   torch::manual_seed(3);
@@ -282,9 +271,7 @@ TEST(PagedFullAttention, AttendsAsLibTorchDoes) {
     for (const int64_t n : {130, 3, 1, 1}) {
       const auto random = [&](int64_t heads) { return torch::randn({n, heads, 64}).to(dtype); };
       const AttentionInput in{.q = random(6), .k = random(2), .v = random(2), .scale = 0.125};
-      EXPECT_LT(largest(plain.attend(0, in).to(torch::kFloat64) -
-                        paged.attend(0, in).to(torch::kFloat64)),
-                wide ? 1e-5 : 2e-2);
+      EXPECT_TRUE(all_close(paged.attend(0, in), plain.attend(0, in), wide ? 1e-5 : 2e-2));
     }
   }
 }

@@ -47,6 +47,13 @@ class EvaluatorTest : public ::testing::TestWithParam<ChunkSizes> {
   std::vector<MethodOutcome> run(const std::vector<std::string>& methods,
                                  bool has_gists = true,
                                  const EvalOptions& eval_options = {.piece = 20, .predict = 3}) {
+    return run_all({&prompt_, 1}, methods, has_gists, eval_options).front();
+  }
+
+  Outcomes run_all(std::span<const EvalPrompt> prompts,
+                   const std::vector<std::string>& methods,
+                   bool has_gists,
+                   const EvalOptions& eval_options) const {
     const auto make_sparse =
         [&](const BlockOptions& options, int64_t capacity, BlockObserver* observer) {
           auto attention = std::make_unique<BlockSparseAttention>(
@@ -57,7 +64,40 @@ class EvaluatorTest : public ::testing::TestWithParam<ChunkSizes> {
     Evaluator evaluator({*model_, tokenizer_, settings_, nullptr, has_gists, make_sparse},
                         parse_methods(methods, {settings_.chunk, has_gists}),
                         eval_options);
-    return evaluator.run(prompt_, {});
+    return evaluator.run(prompts);
+  }
+
+  /// Prefixes of 94, 61, 2 and 80 tokens, suffixes as different, and one without evidence.
+  std::vector<EvalPrompt> different_prompts() const {
+    std::vector<EvalPrompt> prompts(4, prompt_);
+    prompts[1].pieces = {ids(61, 7)};
+    prompts[1].suffix = ids(12, 8);
+    prompts[1].answer = ids(2, 3);
+    prompts[2].pieces = {ids(2, 9)};
+    prompts[2].evidence = {{0, 1}};
+    prompts[3].pieces = {ids(30, 4), ids(50, 6)};
+    prompts[3].suffix = ids(5, 2);
+    prompts[3].answer = ids(6, 1);
+    prompts[3].evidence = {};
+    return prompts;
+  }
+
+  static void expect_alike(const MethodOutcome& a, const MethodOutcome& b) {
+    EXPECT_NEAR(a.nll, b.nll, 1e-9);
+    EXPECT_EQ(a.n_scored, b.n_scored);
+    EXPECT_EQ(a.all_correct, b.all_correct);
+    EXPECT_EQ(a.prefix_tokens, b.prefix_tokens);
+    EXPECT_EQ(a.suffix_tokens, b.suffix_tokens);
+    EXPECT_EQ(a.budget, b.budget);
+    EXPECT_NEAR(a.scanned, b.scanned, 1e-9);
+    const auto expect_near = [](const std::vector<double>& x, const std::vector<double>& y) {
+      ASSERT_EQ(x.size(), y.size());
+      for (size_t i = 0; i < x.size(); ++i) {
+        EXPECT_NEAR(x[i], y[i], 1e-9) << "layer " << i;
+      }
+    };
+    expect_near(a.attended, b.attended);
+    expect_near(a.evidence_recall, b.evidence_recall);
   }
 
   /// Mean negative log-likelihood of the answer's tokens, which stand at the end of a sequence that
@@ -244,6 +284,78 @@ TEST_P(EvaluatorTest, MethodsDoNotDisturbEachOther) {
     const MethodOutcome alone = run({names[i]})[0];
     EXPECT_NEAR(alone.nll, together[places[i]].nll, 1e-9) << names[i];
     EXPECT_EQ(alone.answer, together[places[i]].answer) << names[i];
+  }
+}
+
+/// However long prompts are, and whichever ends first.
+TEST_P(EvaluatorTest, PromptsTogetherAreAsOneByOne) {
+  const std::vector<EvalPrompt> prompts = different_prompts();
+  const std::vector<std::string> methods = {"ssa:3",
+                                            "gists",
+                                            "ssa:mean:3",
+                                            "ssa:quest:2",
+                                            "full",
+                                            "quest:2",
+                                            "mean:3",
+                                            "recent:3",
+                                            "random:3",
+                                            "streaming:3",
+                                            "h2o:3",
+                                            "alone",
+                                            "sparse:2@8"};
+  EvalOptions options{.piece = 1000, .predict = 5, .stop_at_newline = false};
+  const Outcomes apart = run_all(prompts, methods, true, options);
+  options.together = 1000;
+  const Outcomes together = run_all(prompts, methods, true, options);
+  options.together = 200;  // two at a time
+  const Outcomes in_pairs = run_all(prompts, methods, true, options);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    for (size_t m = 0; m < methods.size(); ++m) {
+      SCOPED_TRACE(methods[m] + " of prompt " + std::to_string(i));
+      expect_alike(together[i][m], apart[i][m]);
+      EXPECT_EQ(together[i][m].answer, apart[i][m].answer);
+      expect_alike(in_pairs[i][m], apart[i][m]);
+      EXPECT_EQ(in_pairs[i][m].answer, apart[i][m].answer);
+    }
+  }
+}
+
+TEST_P(EvaluatorTest, LikelihoodAloneIsTheSame) {
+  const std::vector<EvalPrompt> prompts = different_prompts();
+  const std::vector<std::string> methods = {"full", "sparse:2@8", "sparse:3@4", "alone"};
+  EvalOptions options{.piece = 1000, .predict = 5};
+  const Outcomes answered = run_all(prompts, methods, false, options);
+  options.answers = false;
+  for (const int64_t together : {0, 1000}) {
+    options.together = together;
+    const Outcomes scored = run_all(prompts, methods, false, options);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      for (size_t m = 0; m < methods.size(); ++m) {
+        SCOPED_TRACE(methods[m] + " of prompt " + std::to_string(i));
+        expect_alike(scored[i][m], answered[i][m]);
+        EXPECT_FALSE(scored[i][m].answer.has_value());
+      }
+    }
+  }
+}
+
+/// A text that is scored itself, in windows of different length.
+TEST_P(EvaluatorTest, SuffixesTogetherAreAsOneByOne) {
+  std::vector<EvalPrompt> prompts = different_prompts();
+  for (EvalPrompt& prompt : prompts) {
+    prompt.answer.clear();
+  }
+  EvalOptions options{.piece = 1000, .gain_tokens = 6};
+  const std::vector<std::string> methods = {"full", "ssa:3", "ssa:mean:3", "h2o:3", "alone"};
+  const Outcomes apart = run_all(prompts, methods, true, options);
+  options.together = 1000;
+  const Outcomes together = run_all(prompts, methods, true, options);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    for (size_t m = 0; m < methods.size(); ++m) {
+      SCOPED_TRACE(methods[m] + " of prompt " + std::to_string(i));
+      expect_alike(together[i][m], apart[i][m]);
+      EXPECT_NEAR(together[i][m].gain_nll, apart[i][m].gain_nll, 1e-9);
+    }
   }
 }
 

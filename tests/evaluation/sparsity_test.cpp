@@ -3,6 +3,7 @@
 #include "evaluation/sparsity.h"
 
 #include <gtest/gtest.h>
+#include <torch/utils.h>
 
 #include <cmath>
 

@@ -2,6 +2,7 @@
 #include "models/decoder.h"
 
 #include <gtest/gtest.h>
+#include <torch/nn/functional/loss.h>
 
 #include "growing_attention.h"
 #include "models/factory.h"

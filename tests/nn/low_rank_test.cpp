@@ -1,6 +1,7 @@
 #include "nn/low_rank.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include <limits>
 
@@ -157,6 +158,43 @@ TEST(LowRankTest, ManyTokensAndGradientsTakeWhatIsTrained) {
   const Tensor x = torch::randn({2, 64}).requires_grad_();
   pair.packed.linear(x, weight, Tensor()).sum().backward();
   EXPECT_TRUE(x.grad().defined());
+}
+
+/// Against the update in the weights: wider and narrower than the input, layers without update
+/// between others, ranks that are no unit of a GPU's, a bias or none.
+TEST(LowRankTest, GradientsAreThoseOfWeightsWithTheUpdate) {
+  torch::manual_seed(8);
+  for (const Parts& parts : kLayouts) {
+    for (const int64_t rank : {3, 8}) {
+      for (const bool biased : {false, true}) {
+        SCOPED_TRACE(testing::Message() << n_out(parts) << " outputs, rank " << rank);
+        constexpr int64_t kIn = 30, kTokens = 11;
+        Pair pair(parts, kIn, rank, torch::kFloat64);
+        LowRank& update = pair.reference;
+        update.a.requires_grad_();
+        update.b.requires_grad_();
+        const Tensor x = torch::randn({kTokens, kIn}, torch::kFloat64).requires_grad_(),
+                     weight = torch::randn({n_out(parts), kIn}, torch::kFloat64),
+                     bias = biased ? torch::randn({n_out(parts)}, torch::kFloat64) : Tensor();
+        std::vector<Tensor> rows;
+        int64_t first = 0;
+        for (size_t i = 0; i < parts.size(); ++i) {
+          const Tensor own = weight.narrow(0, first, parts[i].n_out);
+          rows.push_back(parts[i].adapted ? own + kScale * update.b_of(i).mm(update.a_of(i)) : own);
+          first += parts[i].n_out;
+        }
+        const Tensor plain = torch::linear(x, torch::cat(rows), bias),
+                     y = update.linear(x, weight, bias), d_y = torch::randn_like(plain);
+        EXPECT_TRUE(all_close(y, plain, 1e-12));
+        const std::vector<Tensor> inputs = {x, update.a, update.b};
+        const auto expected = torch::autograd::grad({plain}, inputs, {d_y}),
+                   gradients = torch::autograd::grad({y}, inputs, {d_y});
+        for (size_t i = 0; i < inputs.size(); ++i) {
+          EXPECT_TRUE(all_close(gradients[i], expected[i], 1e-11)) << i;
+        }
+      }
+    }
+  }
 }
 
 TEST(LowRankTest, RefusesWeightsThatAreNotFiniteIn8Bits) {

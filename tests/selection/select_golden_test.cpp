@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 
 #include "base/json.h"
 #include "selection/select.h"
@@ -15,11 +14,8 @@ double score_of(const Json& value) {
   if (!value.is_string()) {
     return value.get<double>();
   }
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const auto& text = value.get_ref<const std::string&>();
-  return text == "inf"    ? kInfinity
-         : text == "-inf" ? -kInfinity
-                          : std::numeric_limits<double>::quiet_NaN();
+  return text == "inf" ? INFINITY : text == "-inf" ? -INFINITY : NAN;
 }
 
 GistLayout layout_of(const Json& item) {
@@ -110,9 +106,8 @@ GistLayout eight_chunks() {
 }
 
 TEST(Select, TiesGoToTheLowerIndexAndNanTakesNoPlace) {
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   const std::vector<int64_t> top_k = {3};
-  const GroupScores scores = {{kNan, 1, 5, 1, kNan, 1, 1, 0}};
+  const GroupScores scores = {{NAN, 1, 5, 1, NAN, 1, 1, 0}};
   EXPECT_EQ(select_gists(eight_chunks(), scores, 1, top_k, {}), (KeptGists{{1, 2, 3}}));
 }
 

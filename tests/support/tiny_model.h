@@ -1,7 +1,7 @@
 // Tiny models: the golden ones on disk, and checkpoints in memory that tests may spoil.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <map>
 #include <memory>

@@ -5,7 +5,8 @@ Usage: check_includes.py SRC FOLDERS
 
 FOLDERS is what CMake wrote: one line "folder: dep;dep" each, lowest first. A file may include its own folder and
 the DEPS that its folder declares, no others. Kernel folders (cpu/, cuda/) hold no torch header, and no file includes
-torch beside spdlog or fmt: torch ships an fmt of its own.
+torch beside spdlog or fmt: torch ships an fmt of its own. Nor all of torch: a file names the parts that it needs, as the
+precompiled header does (cmake/Torch.cmake).
 """
 
 import pathlib
@@ -55,6 +56,8 @@ def faults_of(path, inner, graph):
             yield where + f'{folder} may not include "{target}": {first} is not among its DEPS'
         if first in TORCH and KERNEL_FOLDERS & set(inner.parts[:-1]):
             yield where + "a kernel folder knows no torch"
+        elif target == "torch/torch.h":
+            yield where + "name the parts of torch that are used, such as <torch/types.h>"
     if seen & TORCH and seen & FORMATTERS:
         yield f"{path}: includes torch beside {' and '.join(sorted(seen & FORMATTERS))}"
 

@@ -29,7 +29,7 @@ class CheckIncludes(unittest.TestCase):
     def test_a_sound_tree(self):
         files = {
             "base/error.h": "#include <string>\n",
-            "attention/sparse.cpp": '#include "attention/sparse.h"\n#include <torch/torch.h>\n#include "base/error.h"\n',
+            "attention/sparse.cpp": '#include "attention/sparse.h"\n#include <torch/types.h>\n#include "base/error.h"\n',
             "attention/cpu/dense.cpp": '#include "attention/cpu/params.h"\n#include <cmath>\n',
         }
         self.assertEqual(self.faults(files), [])
@@ -50,9 +50,12 @@ class CheckIncludes(unittest.TestCase):
         self.expect_fault("that CMake knows", "utils/file.cpp", "")
 
     def test_torch(self):
-        for header in ("torch/torch.h", "ATen/Parallel.h", "c10/util/BFloat16.h"):
+        for header in ("torch/types.h", "ATen/Parallel.h", "c10/util/BFloat16.h"):
             self.expect_fault("knows no torch", "attention/cuda/decode.cu", f"#include <{header}>\n")
-        self.expect_fault("beside spdlog", "tensor/a.cpp", "#include <torch/torch.h>\n#include <spdlog/spdlog.h>\n")
+        self.expect_fault("beside spdlog", "tensor/a.cpp", "#include <torch/types.h>\n#include <spdlog/spdlog.h>\n")
+
+    def test_all_of_torch(self):
+        self.expect_fault("name the parts", "tensor/a.cpp", "#include <torch/torch.h>\n")
 
     def test_a_graph_out_of_order(self):
         with self.assertRaisesRegex(SystemExit, "not above"):

@@ -2,6 +2,7 @@
 #include "training/optimizer.h"
 
 #include <gtest/gtest.h>
+#include <torch/optim/adamw.h>
 
 #include "support/compare.h"
 #include "support/expect_error.h"

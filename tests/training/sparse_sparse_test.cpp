@@ -3,6 +3,7 @@
 #include "training/sparse_sparse.h"
 
 #include <gtest/gtest.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 
@@ -12,6 +13,7 @@
 #include "support/expect_error.h"
 #include "training/objective.h"
 #include "training/run_folder.h"
+#include "training/slope.h"
 #include "training/tiny_training.h"
 #include "training/trainer.h"
 #include "training/training_checkpoint.h"
@@ -37,12 +39,12 @@ std::shared_ptr<CausalLM> gated_model(uint64_t seed) {
   return model;
 }
 
-struct Case {
+struct SparseCase {
   std::string name;
   SparseSparseOptions options;
   bool gated = true;
 
-  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+  friend void PrintTo(const SparseCase& c, std::ostream* out) { *out << c.name; }
 };
 
 SparseSparseOptions sparse_options(SparseVariant variant,
@@ -59,7 +61,7 @@ SparseSparseOptions sparse_options(SparseVariant variant,
   return options;
 }
 
-const std::vector<Case> kCases = {
+const std::vector<SparseCase> kSparseCases = {
     {"ssa", sparse_options(SparseVariant::kSsa)},
     {"ssa_without_gates", sparse_options(SparseVariant::kSsa), false},
     {"full_learns", sparse_options(SparseVariant::kSsa, Alignment::kFull)},
@@ -221,14 +223,14 @@ class DenseSparseSparse {
   std::vector<Held> held_;
 };
 
-ObjectiveOptions objective_of(const Case& c) {
+ObjectiveOptions objective_of(const SparseCase& c) {
   ObjectiveOptions options;
   options.weights.sparse_sparse = 1;
   options.sparse = c.options;
   return options;
 }
 
-std::shared_ptr<CausalLM> model_of(const Case& c) {
+std::shared_ptr<CausalLM> model_of(const SparseCase& c) {
   return c.gated ? gated_model(3) : tiny_model(3);
 }
 
@@ -242,27 +244,13 @@ Tensor gradient_of(const Tensor& parameter) {
   return parameter.grad().defined() ? parameter.grad() : torch::zeros_like(parameter);
 }
 
-double difference(const Tensor& parameter, int64_t entry, DenseSparseSparse& f) {
-  const torch::NoGradGuard no_grad;
-  constexpr double kStep = 1e-4;
-  double* number = parameter.data_ptr<double>() + entry;
-  const double kept = *number;
-  const auto at = [&](double steps) {
-    *number = kept + steps * kStep;
-    return f().total;
-  };
-  const double result = (at(-2) - 8 * at(-1) + 8 * at(1) - at(2)) / (12 * kStep);
-  *number = kept;
-  return result;
-}
-
-class SparseSparse : public testing::TestWithParam<Case> {
+class SparseSparse : public testing::TestWithParam<SparseCase> {
  protected:
   void SetUp() override { torch::set_num_threads(1); }  // such small matrices are quicker on one
 };
 
 TEST_P(SparseSparse, LossesAndGradientsAreThoseWrittenOut) {
-  const Case& c = GetParam();
+  const SparseCase& c = GetParam();
   const auto model = model_of(c);
   const TrainingRow row = documents();
   DenseSparseSparse dense(*model, row, c.options);
@@ -275,25 +263,17 @@ TEST_P(SparseSparse, LossesAndGradientsAreThoseWrittenOut) {
     EXPECT_NEAR(losses.alignment.item<double>(), expected.alignment, 1e-12);
     EXPECT_GT(expected.alignment, 1e-3);  // the streams are apart
   }
-  std::mt19937 random(1);
+  torch::manual_seed(1);
   for (const auto& parameter : model->named_parameters()) {
-    const Tensor gradient = gradient_of(parameter.value());
-    double error = 0, size = 0;
-    for (int i = 0; i < 2; ++i) {
-      int64_t entry = static_cast<int64_t>(random()) % gradient.numel();
-      if (parameter.key() == "model.embed_tokens.weight") {
-        entry = ('a' + entry % 26) * gradient.size(1) + entry % gradient.size(1);
-      }
-      const double given = gradient.flatten()[entry].item<double>();
-      error += std::pow(difference(parameter.value(), entry, dense) - given, 2);
-      size += given * given;
-    }
-    EXPECT_LE(std::sqrt(error), 1e-6 * std::sqrt(size) + 2e-9) << parameter.key();
+    expect_slope(
+        parameter.key(), parameter.value(), gradient_of(parameter.value()), 1e-4, 2e-9, [&] {
+          return dense().total;
+        });
   }
 }
 
 TEST_P(SparseSparse, LayersComputedAgainGiveTheSame) {
-  const Case& c = GetParam();
+  const SparseCase& c = GetParam();
   const auto model = model_of(c);
   ObjectiveOptions options = objective_of(c);
   const Losses plain = run(*model, documents(), options);
@@ -314,12 +294,12 @@ TEST_P(SparseSparse, LayersComputedAgainGiveTheSame) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, SparseSparse, testing::ValuesIn(kCases), [](const auto& c) {
+INSTANTIATE_TEST_SUITE_P(Cases, SparseSparse, testing::ValuesIn(kSparseCases), [](const auto& c) {
   return c.param.name;
 });
 
 TEST(SparseSparseObjective, AddsUpOverMicroBatches) {
-  const Case c = {"", sparse_options(SparseVariant::kSsa)};
+  const SparseCase c = {"", sparse_options(SparseVariant::kSsa)};
   const auto model = model_of(c);
   const ObjectiveOptions options = objective_of(c);
   const TrainingRow whole = documents();
@@ -345,7 +325,7 @@ TEST(SparseSparseObjective, AddsUpOverMicroBatches) {
 }
 
 TEST(SparseSparseObjective, EvaluatesBothModesAndBudgets) {
-  const Case c = {"", sparse_options(SparseVariant::kMoba)};
+  const SparseCase c = {"", sparse_options(SparseVariant::kMoba)};
   const auto model = model_of(c);
   const TrainingRow row = documents();
   const Batch batch = make_batch({&row, 1}, {});
@@ -380,7 +360,7 @@ TEST(SparseSparseObjective, DrawsStreamsFromSeedAndRowAlone) {
 }
 
 TEST(SparseSparseObjective, RefusesNsaWithoutGates) {
-  const Case c = {"", sparse_options(SparseVariant::kNsa), false};
+  const SparseCase c = {"", sparse_options(SparseVariant::kNsa), false};
   const auto model = model_of(c);
   expect_error([&] { run(*model, documents(), objective_of(c)); },
                "sparse.variant nsa weighs three branches by gates");

@@ -5,15 +5,11 @@ three branches. No cache, no kernels, no batches. Loads a Hugging Face folder of
 Qwen3 or llama-nsa model.
 """
 
-import glob
-import json
-import os
 from dataclasses import dataclass
 
 import torch
 
-from rope import frequencies
-from tensor_file import read_tensors
+from folder_model import FolderModel
 
 
 @dataclass
@@ -64,69 +60,30 @@ def attend(queries, keys, values, scale):
     return torch.softmax(queries @ keys.T * scale, dim=-1) @ values
 
 
-class SparseModel:
+class SparseModel(FolderModel):
     def __init__(self, folder, dtype=torch.float64):
-        with open(os.path.join(folder, "config.json")) as file:
-            self.config = json.load(file)
-        self.weights = {}
-        for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
-            for name, array in read_tensors(path).items():
-                self.weights[name] = torch.tensor(array).to(dtype)
-        self.dtype = dtype
-        self.n_heads = self.config["num_attention_heads"]
-        self.n_kv_heads = self.config.get("num_key_value_heads") or self.n_heads
-        self.head_dim = self.config.get("head_dim") or self.config["hidden_size"] // self.n_heads
-        self.frequencies, self.rope_scale = frequencies(self.config, self.head_dim)
+        super().__init__(folder, dtype)
         self.choices = {}  # {(layer, kv_head, query): blocks} of the last call
 
     def logits(self, ids, sparse):
         """[n, vocab]"""
         self.choices = {}
-        angles = torch.arange(len(ids), dtype=torch.float32)[:, None] * self.frequencies[None, :]
-        turn = [(f(angles) * self.rope_scale).to(self.dtype) for f in (torch.cos, torch.sin)]
-        hidden = self.weights["model.embed_tokens.weight"][ids]
-        for layer in range(self.config["num_hidden_layers"]):
+        turn = self.turn_of(range(len(ids)))
+        hidden = self.embed(ids)
+        for layer in range(self.n_layers):
             name = f"model.layers.{layer}."
-            normed = self.norm(hidden, name + "input_layernorm")
+            normed = self.norm(name + "input_layernorm", hidden)
             hidden = hidden + self.attention(layer, name + "self_attn.", normed, turn, sparse)
-            normed = self.norm(hidden, name + "post_attention_layernorm")
-            gate = torch.nn.functional.silu(self.linear(normed, name + "mlp.gate_proj"))
-            inner = gate * self.linear(normed, name + "mlp.up_proj")
-            hidden = hidden + self.linear(inner, name + "mlp.down_proj")
-        hidden = self.norm(hidden, "model.norm")
-        head = self.weights.get("lm_head.weight")
-        if head is None or self.config.get("tie_word_embeddings", False):
-            head = self.weights["model.embed_tokens.weight"]
-        return hidden @ head.T
-
-    def norm(self, x, name):
-        mean_square = x.pow(2).mean(dim=-1, keepdim=True)
-        eps = self.config.get("rms_norm_eps", 1e-6)
-        return x / torch.sqrt(mean_square + eps) * self.weights[name + ".weight"]
-
-    def linear(self, x, name):
-        y = x @ self.weights[name + ".weight"].T
-        bias = self.weights.get(name + ".bias")
-        return y if bias is None else y + bias
-
-    def rotated(self, x, turn):
-        """x [n, heads, d]; channel j turns together with channel j + d / 2."""
-        first, second = x.chunk(2, dim=-1)
-        cosine, sine = (part[:, None, :] for part in turn)
-        return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+            normed = self.norm(name + "post_attention_layernorm", hidden)
+            hidden = hidden + self.mlp(name + "mlp.", normed)
+        return self.output(hidden)
 
     def attention(self, layer, name, x, turn, sparse):
         n_tokens = x.shape[0]
-        q, k, v = (
-            self.linear(x, name + part).view(n_tokens, -1, self.head_dim)
-            for part in ("q_proj", "k_proj", "v_proj")
-        )
-        if name + "q_norm.weight" in self.weights:  # Qwen3
-            q, k = self.norm(q, name + "q_norm"), self.norm(k, name + "k_norm")
-        q, k = self.rotated(q, turn), self.rotated(k, turn)
+        q, k, v = self.projections(name, x, turn)
         gates = None
         if name + "g_proj.weight" in self.weights:
-            gates = torch.sigmoid(self.linear(x, name + "g_proj")).view(n_tokens, self.n_heads, 3)
+            gates = torch.sigmoid(self.linear(name + "g_proj", x)).view(n_tokens, self.n_heads, 3)
         group = self.n_heads // self.n_kv_heads
         out = torch.zeros_like(q)
         for head in range(self.n_kv_heads):
@@ -136,7 +93,7 @@ class SparseModel:
                 out[t, heads] = self.attend_query(
                     (layer, head, t), q[t, heads], k[: t + 1, head], v[: t + 1, head], gate, sparse
                 )
-        return self.linear(out.reshape(n_tokens, -1), name + "o_proj")
+        return self.linear(name + "o_proj", out.reshape(n_tokens, -1))
 
     def attend_query(self, place, queries, keys, values, gate, sparse):
         """One query's group of heads [G, d]; keys and values up to its own [t + 1, d]; gate [G, 3]:

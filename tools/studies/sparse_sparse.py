@@ -5,18 +5,23 @@
 
 FOLDER: tokenizer.json and, if it is there, tokenizer_config.json. DATASET: of `ssa data build` with that tokenizer. A run trains,
 scores the held-out text in full and sparse mode at one, two and four times the trained length over all budgets, asks the needles,
-and appends one line of JSON to OUT/results.jsonl. Runs that have a line there already are passed over, so that the study can be
-spread over several sittings; --list shows them. `sparse_sparse_report.py` beside this file makes tables and plots of the lines.
+and appends one line of JSON to OUT/results.jsonl. Without --needles the sets are made from the held-out text, one for each of those
+lengths, into OUT. An evaluation is one call of `ssa eval` a task, length and scaling of positions, with all modes and budgets; they run
+beside each other (--jobs), since starting a program takes longer than what a small model has to do. Runs that have a line there
+already are passed over, so that the study can be spread over several sittings; --list shows them. `sparse_sparse_report.py` beside this file makes tables and plots of the lines.
 Python's standard library alone.
 """
 
 import argparse
+import concurrent.futures
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
 import time
+
+QUESTION_ROOM = 64  # tokens of a needle's question and answer
 
 # name: settings of [sparse]
 VARIANTS = {
@@ -44,8 +49,10 @@ def parse_arguments():
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bf16")
-    parser.add_argument("--needles", default="", help="LENGTH=FILE.jsonl, a comma list; documents of that many tokens")
+    parser.add_argument("--needles", default="", help="LENGTH=FILE.jsonl, a comma list; documents of that many tokens; none: no needles")
     parser.add_argument("--needle-items", type=int, default=100)
+    parser.add_argument("--needle-kind", default="single", choices=["single", "multi-key", "multi-value"], help="of sets made here")
+    parser.add_argument("--jobs", type=int, default=0, help="evaluations at a time (0: on CUDA 8, else 1)")
     parser.add_argument("--length", type=int, default=4096, help="tokens a row")
     parser.add_argument("--held-out-tokens", type=int, default=131072)
     parser.add_argument("--budgets", default="4,8,16,32,64")
@@ -102,7 +109,6 @@ def toml(value):
 
 def write_recipe(args, name, seed, folder):
     steps = max(1, round(args.millions * 1e6 / (args.batch * args.length)))
-    budgets = [int(b) for b in args.budgets.split(",")]
     sections = {
         "job": {"output": str(folder / "out"), "seed": seed},
         "model": {"path": str(folder / "model"), "init": "random", "dtype": args.dtype, "device": args.device},
@@ -119,7 +125,7 @@ def write_recipe(args, name, seed, folder):
     for section, values in sections.items():
         lines += [f"[{section}]"] + [f"{key} = {toml(value)}" for key, value in values.items()] + [""]
     (folder / "recipe.toml").write_text("\n".join(lines))
-    return steps, budgets
+    return steps
 
 
 def call(command, log):
@@ -141,38 +147,69 @@ def read_log(path):
     return {name: [float(cell) if cell else None for cell in column] for name, column in zip(rows[0], columns)}
 
 
-def measure(args, model, mode_flags, folder, budgets):
-    """Losses over budgets and what attention keeps, by length and by scaling of positions."""
-    common = ["--device", args.device, *(["-t", args.threads] if args.threads else [])]
-    lengths = []
+def scalings(args, times):
+    """What is said of positions beyond the trained length: nothing, and that they are stretched."""
+    return [""] if times == 1 else ["", f"llama3:{times}:{args.length}"]
+
+
+def sparsity_call(args, model, mode_flags, folder, times, scaling):
+    """Losses over budgets and what attention keeps at so many times the trained length. Returns a part of the line, or None."""
+    length = times * args.length
+    name = f"sparsity-{times}x{'-scaled' if scaling else ''}"
+    out = folder / f"{name}.json"
+    command = [args.ssa, "eval", "sparsity", model, args.held_out, *mode_flags, *device_flags(args), "--length", length, "--windows",
+               max(1, args.held_out_tokens // length), "--budgets", args.budgets, "--out", out]
+    if call(command + (["--rope-scaling", scaling] if scaling else []), folder / f"{name}.log") is None:
+        return None
+    result = json.loads(out.read_text())
+    if times > 1:
+        del result["layers"]
+    return {"times": times, "rope_scaling": scaling, **result}
+
+
+def needle_call(args, model, folder, length, path):
+    """Likelihood of the answers in full mode and over budgets. Returns a part of the line, or None."""
+    times = -(-length // args.length)
+    summary = folder / f"needle-{length}.json"
+    methods = ",".join(["full"] + [f"sparse:{budget}" for budget in args.budgets.split(",")])
+    command = [args.ssa, "eval", "niah", model, "--data", path, "--out", folder / f"needle-{length}.jsonl", "--summary", summary,
+               "--methods", methods, "--limit", args.needle_items, "--likelihood-only", *device_flags(args)]
+    if call(command + (["--rope-scaling", scalings(args, times)[-1]] if times > 1 else []), folder / f"needle-{length}.log") is None:
+        return None
+    return {"length": length, "methods": json.loads(summary.read_text())["methods"]}
+
+
+def device_flags(args):
+    return ["--device", args.device, *(["-t", args.threads] if args.threads else [])]
+
+
+def needle_sets(args, model):
+    """[(length, file)]: as given, else made from the held-out text, with room for question and answer within each length."""
+    if args.needles == "none":
+        return []
+    if args.needles:
+        return [(int(length), path) for length, path in (entry.split("=", 1) for entry in args.needles.split(","))]
+    sets = []
     for times in (1, 2, 4):
-        for scaling in ([""] if times == 1 else ["", f"llama3:{times}:{args.length}"]):
-            length = times * args.length
-            out = folder / f"sparsity-{times}x{'-scaled' if scaling else ''}.json"
-            command = [args.ssa, "eval", "sparsity", model, args.held_out, *mode_flags, *common, "--length", length, "--windows",
-                       max(1, args.held_out_tokens // length), "--budgets", ",".join(map(str, budgets)), "--out", out]
-            if scaling:
-                command += ["--rope-scaling", scaling]
-            if call(command, folder / "eval.log") is not None:
-                result = json.loads(out.read_text())
-                if times > 1:
-                    del result["layers"]
-                lengths.append({"times": times, "rope_scaling": scaling, **result})
-    return lengths
+        length, path = times * args.length, args.out / f"needles-{args.needle_kind}-{times * args.length}.jsonl"
+        command = [args.ssa, "eval", "make", "niah", model, "--text", args.held_out, "--out", path, "--items", args.needle_items,
+                   "--length", length - QUESTION_ROOM, "--kind", args.needle_kind]
+        if path.exists() or call(command, args.out / "needles.log") is not None:
+            sets.append((length, path))
+    return sets
 
 
-def ask_needles(args, model, mode_flags, folder, budgets):
-    results = []
-    for entry in filter(None, args.needles.split(",")):
-        length, path = entry.split("=", 1)
-        scaling = [] if int(length) <= args.length else ["--rope-scaling", f"llama3:{int(length) // args.length}:{args.length}"]
-        summary = folder / f"needle-{length}.json"
-        methods = ",".join(["full"] + [f"sparse:{budget}" for budget in budgets])
-        command = [args.ssa, "eval", "niah", model, "--data", path, "--out", folder / f"needle-{length}.jsonl", "--summary", summary,
-                   "--methods", methods, "--limit", args.needle_items, "--device", args.device, "-b", 2048, *mode_flags, *scaling]
-        if call(command, folder / "needle.log") is not None:
-            results.append({"length": int(length), "methods": json.loads(summary.read_text())["methods"]})
-    return results
+def evaluate(args, model, variant, folder):
+    """All evaluations of a model, several at a time: {"lengths", "needles", "evaluation_seconds"}."""
+    mode_flags = ["--variant", variant] if variant == "nsa" else []
+    start = time.time()
+    with concurrent.futures.ThreadPoolExecutor(args.jobs or (8 if args.device == "cuda" else 1)) as pool:
+        lengths = [pool.submit(sparsity_call, args, model, mode_flags, folder, times, scaling)
+                   for times in (4, 2, 1) for scaling in scalings(args, times)]  # the longest first: they take longest
+        needles = [pool.submit(needle_call, args, model, folder, length, path) for length, path in reversed(needle_sets(args, model))]
+    results = lambda calls: [call.result() for call in calls if call.result() is not None]
+    return {"lengths": sorted(results(lengths), key=lambda each: (each["times"], each["rope_scaling"])),
+            "needles": sorted(results(needles), key=lambda each: each["length"]), "evaluation_seconds": time.time() - start}
 
 
 def run(args, name, seed):
@@ -180,7 +217,7 @@ def run(args, name, seed):
     folder = args.out / label
     shutil.rmtree(folder, ignore_errors=True)
     write_model_folder(args, folder / "model")
-    steps, budgets = write_recipe(args, name, seed, folder)
+    steps = write_recipe(args, name, seed, folder)
     print(f"{label}: {steps} steps", flush=True)
     seconds = call([args.ssa, "train", folder / "recipe.toml"], folder / "train.log")
     config = model_config(args)
@@ -192,17 +229,15 @@ def run(args, name, seed):
         line["log"] = read_log(folder / "out/log.csv")
     checkpoints = sorted((folder / "out").glob("step-*"))
     if seconds is not None and checkpoints:
-        variant = VARIANTS[name]["variant"]
-        mode_flags = ["--variant", variant] if variant == "nsa" else []
-        line["lengths"] = measure(args, checkpoints[-1], mode_flags, folder, budgets)
-        line["needles"] = ask_needles(args, checkpoints[-1], [], folder, budgets)
+        line |= evaluate(args, checkpoints[-1], VARIANTS[name]["variant"], folder)
     if not args.keep_checkpoints:
         for path in (folder / "out").glob("step-*/training.safetensors"):
             path.unlink()
     with open(args.out / "results.jsonl", "a") as out:
         out.write(json.dumps(line) + "\n")
     scored = line.get("lengths") or [{}]
-    print(f"{label}: {seconds or 0:.0f} s, full loss {scored[0].get('full_loss')}, sparse {scored[0].get('sparse_loss')}", flush=True)
+    print(f"{label}: {seconds or 0:.0f} s and {line.get('evaluation_seconds', 0):.0f} s of evaluation, "
+          f"full loss {scored[0].get('full_loss')}, sparse {scored[0].get('sparse_loss')}", flush=True)
 
 
 def main():

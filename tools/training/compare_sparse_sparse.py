@@ -9,19 +9,17 @@ more than --tolerance. Wants torch and safetensors.
 """
 
 import argparse
-import csv
 import json
 import math
 import pathlib
-import shutil
-import subprocess
 import sys
 import tempfile
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.torch import save_file
+
+from side_by_side import make_optimizer, print_side_by_side, read_rows, run_ssa, save_model, take_step
 
 MASK64 = (1 << 64) - 1
 
@@ -145,14 +143,6 @@ class GatedLlama(nn.Module):
             alignment = alignment + added / len(self.layers)
         return F.linear(F.rms_norm(x, x.shape[-1:], self.norm, self.config["rms_norm_eps"]), self.embed_tokens.weight), alignment
 
-    def hf_tensors(self):
-        tensors = {"model.embed_tokens.weight": self.embed_tokens.weight, "model.norm.weight": self.norm}
-        for i, layer in enumerate(self.layers):
-            for name, tensor in layer.named_parameters():
-                part = "self_attn." if name[:2] in ("q_", "k_", "v_", "o_", "g_") else "mlp." if "_proj" in name else ""
-                tensors[f"model.layers.{i}.{part}{name}" + ("" if name.endswith(".weight") else ".weight")] = tensor
-        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
 
 def make_checkpoint(args, folder):
     config = json.loads((args.tokenizer / "config.json").read_text())
@@ -162,36 +152,13 @@ def make_checkpoint(args, folder):
               "vocab_size": config["vocab_size"], "bos_token_id": config.get("bos_token_id"), "eos_token_id": config.get("eos_token_id")}
     torch.manual_seed(0)
     model = GatedLlama(config).double()
-    folder.mkdir()
-    save_file(model.hf_tensors(), folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float64"}))
-    for path in args.tokenizer.glob("tokenizer*.json"):
-        shutil.copy(path, folder)
+    save_model(model, {**config, "dtype": "float64"}, args.tokenizer, folder)
     return model
-
-
-def read_rows(args, model):
-    rows = []
-    for row in range(args.steps * args.batch):
-        command = [args.ssa, "data", "show", args.dataset, "-m", model, "--row", row, "--seed", args.seed, "--seq-len", args.seq_len,
-                   "--no-gists", "--json"]
-        out = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
-        rows.append([json.loads(line) for line in out.splitlines()])
-    return rows
-
-
-def learning_rate(args, step):
-    if step <= args.warmup:
-        return args.lr * step / (args.warmup + 1)
-    return args.lr * 0.5 * (1 + math.cos(math.pi * (step - args.warmup - 1) / (args.steps - args.warmup)))
 
 
 def train(model, rows, args):
     """{"loss", "ce", "alignment"} of every step. A row is a micro-batch: its number draws the stream."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-                                  lr=args.lr, betas=(0.9, 0.95), eps=1e-8)
+    optimizer = make_optimizer(model, args)
     width = model.config["num_attention_heads"] * model.config["head_dim"]
     found = []
     for step in range(1, args.steps + 1):
@@ -207,16 +174,13 @@ def train(model, rows, args):
             apart = apart / (n_tokens * width)
             (entropy + args.alignment_weight * apart).backward()
             ce, alignment = ce + entropy.item(), alignment + float(apart)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(args, step)
-        optimizer.step()
+        take_step(model, optimizer, args, step, 1.0)
         found.append({"loss": ce + args.alignment_weight * alignment, "ce": ce, "alignment": alignment})
     return found
 
 
-def run_ssa(args, model, folder):
-    (folder / "recipe.toml").write_text(f"""
+def recipe_of(args, model, folder):
+    return f"""
 [job]
 output = "{folder}/out"
 seed = {args.seed}
@@ -248,10 +212,7 @@ micro_batch_size = 1
 [metrics]
 log_interval = 1
 tensorboard = false
-""")
-    subprocess.run([args.ssa, "train", str(folder / "recipe.toml")], check=True, capture_output=True)
-    with open(folder / "out" / "log.csv") as file:
-        return [{name: float(row[name] or 0) for name in ("loss", "ce", "alignment")} for row in csv.DictReader(file)]
+"""
 
 
 def main():
@@ -278,15 +239,9 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         model = make_checkpoint(args, folder / "model")
-        ours = run_ssa(args, folder / "model", folder)
-        theirs = train(model, read_rows(args, folder / "model"), args)
-    worst = 0.0
-    print("step   " + "".join(f"{name:>12} {'PyTorch':>12} {'':>8}" for name in ("loss", "ce", "alignment")))
-    for step, (a, b) in enumerate(zip(ours, theirs), 1):
-        worst = max([worst] + [abs(a[name] - b[name]) for name in a])
-        print(f"{step:4}   " + "".join(f"{a[name]:12.8f} {b[name]:12.8f} {abs(a[name] - b[name]):8.0e}" for name in a))
-    print(f"largest difference {worst:.1e}, allowed {args.tolerance:.0e}")
-    return 0 if len(ours) == len(theirs) and worst <= args.tolerance else 1
+        ours = run_ssa(args, folder, recipe_of(args, folder / "model", folder), ["loss", "ce", "alignment"])
+        theirs = train(model, read_rows(args, folder / "model", ["--no-gists"]), args)
+    return print_side_by_side(ours, theirs, args.tolerance)
 
 
 if __name__ == "__main__":

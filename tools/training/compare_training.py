@@ -8,20 +8,16 @@ Exits with 1 where losses differ by more than --tolerance. Wants torch and safet
 """
 
 import argparse
-import csv
 import json
-import math
 import pathlib
-import shutil
-import subprocess
 import sys
 import tempfile
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from plain_llama import Llama
+from side_by_side import make_optimizer, print_side_by_side, read_rows, run_ssa, save_model, take_step
 
 SINK, PREVIOUS = 3, 1
 
@@ -92,19 +88,9 @@ def losses_of(model, sequence, weights):
     return sums
 
 
-def learning_rate(args, step):
-    """Of step 1, 2, ...: a linear warm-up to the peak, then half a cosine to 0."""
-    if step <= args.warmup:
-        return args.lr * step / (args.warmup + 1)
-    return args.lr * 0.5 * (1 + math.cos(math.pi * (step - args.warmup - 1) / (args.steps - args.warmup)))
-
-
 def train(model, rows, weights, args):
-    """The loss of every step."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-                                  lr=args.lr, betas=(0.9, 0.95), eps=1e-8)
+    """{"loss"} of every step."""
+    optimizer = make_optimizer(model, args)
     losses = []
     for step in range(1, args.steps + 1):
         batch = [Sequence(s) for row in rows[(step - 1) * args.batch:step * args.batch] for s in row]
@@ -117,11 +103,8 @@ def train(model, rows, weights, args):
             loss = sum(weights[name] * value / divisors[name] for name, value in losses_of(model, sequence, weights).items())
             loss.backward()
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), args.max_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(args, step)
-        optimizer.step()
-        losses.append(total)
+        take_step(model, optimizer, args, step, args.max_norm)
+        losses.append({"loss": total})
     return losses
 
 
@@ -132,35 +115,19 @@ def make_checkpoint(source, folder):
                   tie_word_embeddings=True, dtype="float32")
     torch.manual_seed(0)
     model = Llama(config)
-    tensors = {"model.embed_tokens.weight": model.embed_tokens.weight, "model.norm.weight": model.norm}
-    for i, layer in enumerate(model.layers):
-        for name, tensor in layer.named_parameters():
-            part = "self_attn." if name[:2] in ("q_", "k_", "v_", "o_") else "mlp." if "_proj" in name else ""
-            tensors[f"model.layers.{i}.{part}{name}" + ("" if name.endswith(".weight") else ".weight")] = tensor
-    folder.mkdir()
-    save_file({name: tensor.detach().clone() for name, tensor in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config))
-    for path in source.glob("tokenizer*.json"):
-        shutil.copy(path, folder)
+    save_model(model, config, source, folder)
     return model
 
 
-def read_rows(args, model):
+def row_flags(args):
     chunks = [flag for chunk in args.chunk for flag in ("--chunk", chunk)]
-    rows = []
-    for row in range(args.steps * args.batch):
-        command = [args.ssa, "data", "show", args.dataset, "-m", model, "--row", row, "--seed", args.seed, "--seq-len", args.seq_len,
-                   "--suffix-min", args.suffix_min, "--suffix-max", args.suffix_max, "--sink", SINK, "--loss-on", args.loss_on, "--json", *chunks]
-        out = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
-        rows.append([json.loads(line) for line in out.splitlines()])
-    return rows
+    return ["--suffix-min", args.suffix_min, "--suffix-max", args.suffix_max, "--sink", SINK, "--loss-on", args.loss_on, *chunks]
 
 
-def run_ssa(args, model, folder, weights):
-    """`ssa train`; the losses in its log.csv."""
+def recipe_of(args, model, folder, weights):
     chunks = ", ".join(f'"{chunk}"' for chunk in args.chunk)
     objective = "\n".join(f"{name} = {float(weight)}" for name, weight in weights.items() if weight > 0)
-    (folder / "recipe.toml").write_text(f"""
+    return f"""
 [job]
 output = "{folder}/out"
 seed = {args.seed}
@@ -192,10 +159,7 @@ max_norm = {args.max_norm}
 [metrics]
 log_interval = 1
 tensorboard = false
-""")
-    subprocess.run([args.ssa, "train", str(folder / "recipe.toml")], check=True, capture_output=True)
-    with open(folder / "out" / "log.csv") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file)]
+"""
 
 
 def main():
@@ -225,15 +189,9 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         model = make_checkpoint(args.tokenizer, folder / "model")
-        ours = run_ssa(args, folder / "model", folder, weights)
-        theirs = train(model, read_rows(args, folder / "model"), weights, args)
-    worst = 0.0
-    print("step   ssa train    PyTorch   difference")
-    for step, (a, b) in enumerate(zip(ours, theirs), 1):
-        worst = max(worst, abs(a - b))
-        print(f"{step:4}  {a:10.6f} {b:10.6f}   {abs(a - b):.1e}")
-    print(f"largest difference {worst:.1e}, allowed {args.tolerance:.0e}")
-    return 0 if len(ours) == len(theirs) and worst <= args.tolerance else 1
+        ours = run_ssa(args, folder, recipe_of(args, folder / "model", folder, weights), ["loss"])
+        theirs = train(model, read_rows(args, folder / "model", row_flags(args)), weights, args)
+    return print_side_by_side(ours, theirs, args.tolerance)
 
 
 if __name__ == "__main__":

@@ -1,45 +1,22 @@
-// Vectors of as many floats as the instruction set of the including file holds in a register.
-//
-// One text serves every instruction set, in the compiler's own vector types; everything is in an
-// unnamed namespace, so that each file that includes it keeps its own code (see
-// cmake/AddKernels.cmake).
+// Lanes of floats from the number types of weights and activations, and back (see base/lanes.h).
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "base/lanes.h"
 #include "nn/cpu/bf16.h"
 
 namespace ssa::cpu {
 namespace {
 
-#if defined(__AVX512F__)
-inline constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-inline constexpr int kLanes = 8;
-#else
-inline constexpr int kLanes = 4;
-#endif
-
-using Floats [[gnu::vector_size(4 * kLanes)]] = float;
-using Ints [[gnu::vector_size(4 * kLanes)]] = int32_t;
 using Words [[gnu::vector_size(4 * kLanes)]] = uint32_t;
 using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
-
-inline Floats load(const float* from) {
-  Floats values;
-  std::memcpy(&values, from, sizeof values);
-  return values;
-}
 
 inline Floats load(const BF16* from) {
   Halves halves;
   std::memcpy(&halves, from, sizeof halves);
   return reinterpret_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
-}
-
-inline void store(Floats values, float* to) {
-  std::memcpy(to, &values, sizeof values);
 }
 
 /// Rounds to nearest even.
@@ -86,14 +63,6 @@ inline Ints load(const uint8_t* from) {
 inline Ints round_to_ints(Floats x) {
   constexpr float kShift = 0x1.8p23F;
   return reinterpret_cast<Ints>(x + kShift) - 0x4B400000;
-}
-
-inline float sum_of(Floats values) {
-  float sum = 0;
-  for (int i = 0; i < kLanes; ++i) {
-    sum += values[i];
-  }
-  return sum;
 }
 
 }  // namespace

@@ -241,8 +241,9 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ 
 }
 
 /// A block takes every gridDim.x-th set of rows, so that each thread adds up its columns of dweight
-/// in registers; the block's sums go to the workspace, [blocks, columns].
-template <int kGroup, int kPieces>
+/// in registers; the block's sums go to the workspace, [blocks, columns]. Without weights'
+/// gradients there are blocks for all rows.
+template <int kGroup, int kPieces, bool kWithWeight>
 __global__ void __launch_bounds__(kThreads)
     norm_backward_kernel(const __grid_constant__ AddNormBackward args) {
   constexpr int kRows = kThreads / kGroup;
@@ -268,7 +269,9 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
           normed[i].at[j] *= inverse;
-          dweight[i].at[j] = fmaf(gradient[i].at[j], rounded(normed[i].at[j]), dweight[i].at[j]);
+          if constexpr (kWithWeight) {
+            dweight[i].at[j] = fmaf(gradient[i].at[j], rounded(normed[i].at[j]), dweight[i].at[j]);
+          }
           gradient[i].at[j] *= weight.at[j];
           dot = fmaf(gradient[i].at[j], normed[i].at[j], dot);
         }
@@ -291,26 +294,28 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-  extern __shared__ float rows[];  // [kRows, columns]
+  if constexpr (kWithWeight) {
+    extern __shared__ float rows[];  // [kRows, columns]
 #pragma unroll
-  for (int i = 0; i < kPieces; ++i) {
-    const int column = (lane + i * kGroup) * kWidth;
-    if (column < args.columns) {
-      float* to = rows + threadIdx.x / kGroup * args.columns + column;
+    for (int i = 0; i < kPieces; ++i) {
+      const int column = (lane + i * kGroup) * kWidth;
+      if (column < args.columns) {
+        float* to = rows + threadIdx.x / kGroup * args.columns + column;
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        to[j] = dweight[i].at[j];
+        for (int j = 0; j < kWidth; ++j) {
+          to[j] = dweight[i].at[j];
+        }
       }
     }
-  }
-  __syncthreads();
-  float* partial = static_cast<float*>(args.workspace) + int64_t{blockIdx.x} * args.columns;
-  for (int column = threadIdx.x; column < args.columns; column += kThreads) {
-    float sum = 0;
-    for (int i = 0; i < kRows; ++i) {
-      sum += rows[i * args.columns + column];
+    __syncthreads();
+    float* partial = static_cast<float*>(args.workspace) + int64_t{blockIdx.x} * args.columns;
+    for (int column = threadIdx.x; column < args.columns; column += kThreads) {
+      float sum = 0;
+      for (int i = 0; i < kRows; ++i) {
+        sum += rows[i * args.columns + column];
+      }
+      partial[column] = sum;
     }
-    partial[column] = sum;
   }
 }
 
@@ -414,16 +419,21 @@ int add_rms_norm(const AddNorm& args, CUstream_st* stream) {
 int add_rms_norm_backward(const AddNormBackward& args, CUstream_st* stream) {
   if (args.rows <= 0 || args.columns <= 0 || args.columns > kMaxNormColumns ||
       !are_widths(args.columns) || !aligned(args.sum) || !aligned(args.weight) ||
-      !aligned(args.dout) || !aligned(args.dx) || !aligned(args.workspace) ||
-      args.inverse_rms == nullptr || args.dweight == nullptr ||
+      !aligned(args.dout) || !aligned(args.dx) || args.inverse_rms == nullptr ||
+      (args.dweight != nullptr && !aligned(args.workspace)) ||
       (args.dsum != nullptr && !aligned(args.dsum))) {
     return cudaErrorInvalidValue;
   }
   return with_row_layout(args.columns, [&]<int kGroup, int kPieces>() {
     constexpr int kRows = kThreads / kGroup;
+    if (args.dweight == nullptr) {
+      const auto all = static_cast<unsigned>((args.rows + kRows - 1) / kRows);
+      norm_backward_kernel<kGroup, kPieces, false><<<all, kThreads, 0, stream>>>(args);
+      return cudaGetLastError();
+    }
     const int blocks = norm_blocks(args.rows, kRows);
     const size_t shared = sizeof(float) * kRows * static_cast<size_t>(args.columns);
-    norm_backward_kernel<kGroup, kPieces><<<blocks, kThreads, shared, stream>>>(args);
+    norm_backward_kernel<kGroup, kPieces, true><<<blocks, kThreads, shared, stream>>>(args);
     cudaError_t error = cudaGetLastError();
     if (error == cudaSuccess) {
       reduce_dweight_kernel<<<(args.columns + 31) / 32, dim3(32, 8), 0, stream>>>(

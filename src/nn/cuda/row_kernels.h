@@ -72,9 +72,10 @@ struct AddNormBackward {
   const void* dout = nullptr;
   const void* dsum = nullptr;  ///< What else sum's gradient is made of; null: nothing.
   void* dx = nullptr;          ///< May be dsum or dout.
-  float* dweight = nullptr;    ///< [columns], f32.
+  float* dweight = nullptr;    ///< [columns], f32; null: not wanted.
   bool add_to_dweight = false;
-  void* workspace = nullptr;  ///< Device, 16-byte aligned, add_rms_norm_workspace() bytes.
+  /// Device, 16-byte aligned, add_rms_norm_workspace() bytes; for dweight alone.
+  void* workspace = nullptr;
   int64_t rows = 0;
   int32_t columns = 0;
 };

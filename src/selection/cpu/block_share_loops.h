@@ -1,50 +1,29 @@
-// ShareKernels for the instruction set of the including file: one text in the compiler's own vector
-// types, in an unnamed namespace so that each file keeps its own code.
+// ShareKernels for the instruction set of the including file (see base/lanes.h).
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
+#include "base/lanes.h"
 #include "selection/cpu/block_shares.h"
 
 namespace ssa::cpu {
 namespace {
 
-#if defined(__AVX512F__)
-inline constexpr int kShareLanes = 16;
-#elif defined(__AVX2__)
-inline constexpr int kShareLanes = 8;
-#else
-inline constexpr int kShareLanes = 4;
-#endif
-
-using Shares [[gnu::vector_size(4 * kShareLanes)]] = float;
-using ShareBits [[gnu::vector_size(4 * kShareLanes)]] = int32_t;
-
 inline constexpr int64_t kRowUnit = 16;
 inline constexpr float kNoScore = -__builtin_inff();
-
-inline Shares load_shares(const float* from) {
-  Shares values;
-  std::memcpy(&values, from, sizeof values);
-  return values;
-}
-inline void store_shares(Shares values, float* to) {
-  std::memcpy(to, &values, sizeof values);
-}
 
 /// ShareKernels::largest.
 inline float largest(float* scores, int64_t n) {
   for (int64_t i = n; i % kRowUnit != 0; ++i) {
     scores[i] = kNoScore;
   }
-  Shares lanes = Shares{} + kNoScore;
-  for (int64_t i = 0; i < n; i += kShareLanes) {
-    const Shares values = load_shares(scores + i);
+  Floats lanes = Floats{} + kNoScore;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Floats values = load(scores + i);
     lanes = values > lanes ? values : lanes;
   }
   float most = kNoScore;
-  for (int lane = 0; lane < kShareLanes; ++lane) {
+  for (int lane = 0; lane < kLanes; ++lane) {
     most = lanes[lane] > most ? lanes[lane] : most;
   }
   return most;
@@ -52,23 +31,23 @@ inline float largest(float* scores, int64_t n) {
 
 /// 2^(x + 64) for x <= 0, within 1.5 units in the last place; at most 2^-125 below -189, NaN for
 /// NaN.
-inline Shares scaled_power(Shares x) {
+inline Floats scaled_power(Floats x) {
   constexpr float kShift = 0x1.8p23F;  // what it pushes out of a float is the fraction
   constexpr int32_t kShiftBits = 0x4B400000;
   // Interpolation of 2^f at the Chebyshev points of [-0.5, 0.5]; relative error 2e-8.
   constexpr float kCoefficients[] = {
       1.3400428e-3F, 9.61805694e-3F, 5.55032715e-2F, 0.240226507F, 0.693147182F, 1.0F};
-  const Shares least = Shares{} - 189.0F;
+  const Floats least = Floats{} - 189.0F;
   x = x < least ? least : x;
-  const Shares shifted = x + kShift;
-  const Shares fraction = x - (shifted - kShift);
-  Shares power = Shares{} + 1.54614449e-4F;
+  const Floats shifted = x + kShift;
+  const Floats fraction = x - (shifted - kShift);
+  Floats power = Floats{} + 1.54614449e-4F;
 #pragma GCC unroll 6
   for (const float coefficient : kCoefficients) {
     power = power * fraction + coefficient;
   }
-  const ShareBits exponent = reinterpret_cast<ShareBits>(shifted) - (kShiftBits - 64 - 127);
-  return power * reinterpret_cast<Shares>(exponent << 23);
+  const Ints exponent = reinterpret_cast<Ints>(shifted) - (kShiftBits - 64 - 127);
+  return power * reinterpret_cast<Floats>(exponent << 23);
 }
 
 /// A row whose largest score is infinite: the scores equal to it share alike.
@@ -89,33 +68,29 @@ inline float weigh(float* scores, int64_t n, float largest, float scale) {
     return weigh_infinite(scores, n, largest);
   }
   const float factor = scale * 1.44269504F;
-  Shares sums{};
-  for (int64_t i = 0; i < n; i += kShareLanes) {
-    const Shares weights = scaled_power((load_shares(scores + i) - largest) * factor);
-    store_shares(weights, scores + i);
-    sums += weights == weights ? weights : Shares{};
+  Floats sums{};
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Floats weights = scaled_power((load(scores + i) - largest) * factor);
+    store(weights, scores + i);
+    sums += weights == weights ? weights : Floats{};
   }
-  float sum = 0;
-  for (int lane = 0; lane < kShareLanes; ++lane) {
-    sum += sums[lane];
-  }
-  return sum;
+  return sum_of(sums);
 }
 
 /// kVectors vectors of places, all rows.
 template <int kVectors>
 void add_rows_at(
     const float* weights, int64_t stride, int64_t n_rows, const float* factors, float* importance) {
-  Shares sums[kVectors] = {};
+  Floats sums[kVectors] = {};
   for (int64_t row = 0; row < n_rows; ++row, weights += stride) {
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) {
-      sums[i] += load_shares(weights + i * kShareLanes) * factors[row];
+      sums[i] += load(weights + i * kLanes) * factors[row];
     }
   }
 #pragma GCC unroll 4
   for (int i = 0; i < kVectors; ++i) {
-    store_shares(sums[i], importance + i * kShareLanes);
+    store(sums[i], importance + i * kLanes);
   }
 }
 
@@ -128,10 +103,10 @@ inline void add_rows(const float* weights,
                      float* importance) {
   constexpr int kTogether = 4;
   int64_t i = 0;
-  for (; i + kTogether * kShareLanes <= n; i += kTogether * kShareLanes) {
+  for (; i + kTogether * kLanes <= n; i += kTogether * kLanes) {
     add_rows_at<kTogether>(weights + i, stride, n_rows, factors, importance + i);
   }
-  for (; i < n; i += kShareLanes) {
+  for (; i < n; i += kLanes) {
     add_rows_at<1>(weights + i, stride, n_rows, factors, importance + i);
   }
 }

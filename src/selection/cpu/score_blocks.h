@@ -73,8 +73,10 @@ class PackedRows {
         n_blocks_((n_rows + Math::kMaxRows - 1) / Math::kMaxRows),
         row_words_(head_dim / Math::kDims * Math::kRowWords) {
     for (int64_t i = 0; i < n_blocks_; ++i) {
-      for (int64_t row = first(i); row < first(i + 1); ++row) {
-        pack_row(q + row * head_dim, head_dim, i, row);
+      const int64_t begin = first(i), n = size(i);
+      for (int64_t row = begin; row < begin + n; ++row) {
+        uint32_t* to = words_ + begin * row_words_ + (row - begin) * Math::kRowWords;
+        factors_[row] = pack_row(q + row * head_dim, head_dim, n * Math::kRowWords, to);
       }
     }
   }
@@ -88,14 +90,14 @@ class PackedRows {
  private:
   int64_t first(int64_t i) const { return i * n_rows_ / n_blocks_; }
 
-  void pack_row(const float* q, int64_t head_dim, int64_t i, int64_t row) {
+  /// Steps `stride` words apart; returns the row's factor.
+  float pack_row(const float* q, int64_t head_dim, int64_t stride, uint32_t* to) const {
     uint32_t words[kMaxHeadDim];
-    factors_[row] = Math::pack(q, head_dim, words);
-    uint32_t* out = words_ + first(i) * row_words_ + (row - first(i)) * Math::kRowWords;
-    for (int64_t w = 0; w < row_words_; w += Math::kRowWords) {
-      std::memcpy(out, words + w, Math::kRowWords * sizeof(uint32_t));
-      out += size(i) * Math::kRowWords;
+    const float factor = Math::pack(q, head_dim, words);
+    for (int64_t w = 0; w < row_words_; w += Math::kRowWords, to += stride) {
+      std::memcpy(to, words + w, Math::kRowWords * sizeof(uint32_t));
     }
+    return factor;
   }
 
   int64_t n_rows_, n_blocks_, row_words_;

@@ -3,32 +3,12 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include "training/cuda/softmax_rows.cuh"
+
 namespace ssa::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWidth = 8;
-
-/// What exponentials are measured against, and their sum.
-struct Softmax {
-  float largest, sum;
-};
-
-__device__ Softmax merge(Softmax a, Softmax b) {
-  const float largest = fmaxf(a.largest, b.largest);
-  if (largest == -INFINITY) {
-    return {largest, 0.0F};
-  }
-  return {largest, a.sum * __expf(a.largest - largest) + b.sum * __expf(b.largest - largest)};
-}
-
-__device__ void unpack(const uint4& raw, float (&x)[kWidth]) {
-  const uint32_t pairs[4] = {raw.x, raw.y, raw.z, raw.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    x[2 * i] = __uint_as_float(pairs[i] << 16);
-    x[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000U);
-  }
-}
+constexpr int kThreads = 256;
 
 /// A block a row.
 __global__ void __launch_bounds__(kThreads)
@@ -39,11 +19,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = threadIdx.x; i < n; i += kThreads) {
     float x[kWidth];
     unpack(row[i], x);
-    float largest = x[0];
-#pragma unroll
-    for (int j = 1; j < kWidth; ++j) {
-      largest = fmaxf(largest, x[j]);
-    }
+    const float largest = largest_of(x);
     if (largest == -INFINITY) {
       continue;
     }
@@ -77,15 +53,11 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = threadIdx.x; i < n; i += kThreads) {
     float x[kWidth];
     unpack(row[i], x);
-    uint32_t pairs[4];
 #pragma unroll
-    for (int j = 0; j < kWidth; j += 2) {
-      const float low = __expf(x[j] - lse) - (i * kWidth + j == target ? 1.0F : 0.0F);
-      const float high = __expf(x[j + 1] - lse) - (i * kWidth + j + 1 == target ? 1.0F : 0.0F);
-      const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-      pairs[j / 2] = *reinterpret_cast<const uint32_t*>(&both);
+    for (int j = 0; j < kWidth; ++j) {
+      x[j] = __expf(x[j] - lse) - (i * kWidth + j == target ? 1.0F : 0.0F);
     }
-    row[i] = uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
+    row[i] = pack(x);
   }
 }
 

@@ -4,27 +4,16 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "support/stored_keys.h"
+
 namespace ssa::cpu {
 namespace {
 
-constexpr KvType kTypes[] = {KvType::kF32, KvType::kBF16, KvType::kInt8};
-constexpr int64_t kHeadDims[] = {8, 32, 40, 64, 80, 96, 128, 256, 512};
 constexpr float kInf = std::numeric_limits<float>::infinity();
-
-std::vector<float> random_numbers(int64_t n, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(n);
-  for (float& number : numbers) {
-    number = normal(random);
-  }
-  return numbers;
-}
 
 /// A random bank, as stored (with nothing behind its last value) and as it reads back.
 struct Bank {

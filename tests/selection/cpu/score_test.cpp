@@ -3,28 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "support/stored_keys.h"
+
 namespace ssa::cpu {
 namespace {
 
-constexpr KvType kTypes[] = {KvType::kF32, KvType::kBF16, KvType::kInt8};
-constexpr int64_t kHeadDims[] = {8, 32, 40, 64, 80, 96, 128, 256, 512};
 constexpr int64_t kRowCounts[] = {1, 3, 7, 8, 16, 40, 64};
 constexpr int64_t kKeyCounts[] = {1, 4, 16, 17, 100};
-
-std::vector<float> random_numbers(int64_t n, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(n);
-  for (float& number : numbers) {
-    number = normal(random);
-  }
-  return numbers;
-}
 
 /// Random keys as vectors, as tiles, and as they read back.
 struct Keys {

@@ -1,4 +1,4 @@
-#include "checkpoint/atomic_folder.h"
+#include "base/atomic_folder.h"
 
 #include <unistd.h>
 
