@@ -1,7 +1,9 @@
 // Gist-mask attention, forward and backward, on a CUDA device: against causal attention by cuDNN
 // and against a dense mask. Checks its answer against the dense mask first. Usage:
 // gist_mask_attention_bench [raw tokens...]
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <chrono>

@@ -275,7 +275,15 @@ class BatchFunction : public torch::autograd::Function<BatchFunction> {
                         double scale) {
     const WindowTensors in{q, k, v, scale};
     const auto [out, lse] = BankProblems(*batch, in).forward();
-    attend_windows(in, windows_of(*batch), out, lse);
+    if (batch->no_window.defined()) {
+      const Tensor& rows = batch->no_window;
+      const Tensor whole = out.index_select(0, rows), whole_lse = lse.index_select(0, rows);
+      attend_windows(in, windows_of(*batch), out, lse);
+      Tensor(out).index_copy_(0, rows, whole);
+      Tensor(lse).index_copy_(0, rows, whole_lse);
+    } else {
+      attend_windows(in, windows_of(*batch), out, lse);
+    }
     context->save_for_backward({q, k, v, out, lse});
     context->saved_data["batch"] = c10::IValue::make_capsule(batch);
     context->saved_data["scale"] = scale;
@@ -289,8 +297,12 @@ class BatchFunction : public torch::autograd::Function<BatchFunction> {
         c10::static_intrusive_pointer_cast<GistMaskBatch>(context->saved_data["batch"].toCapsule());
     const Tensor d_out = gradients[0].contiguous();
     const auto bank = BankProblems(*batch, in).backward(saved[3], saved[4], d_out);
+    // Rows without a window get a log-sum-exp that leaves it no weight.
+    const Tensor lse = batch->no_window.defined()
+                           ? saved[4].index_fill(0, batch->no_window, kInfiniteScore)
+                           : saved[4];
     const WindowGradients near =
-        windows_backward(in, windows_of(*batch), saved[3], saved[4], d_out, bank.q);
+        windows_backward(in, windows_of(*batch), saved[3], lse, d_out, bank.q);
     return {bank.q,
             (bank.k + near.k).to(in.k.scalar_type()),
             (bank.v + near.v).to(in.v.scalar_type()),

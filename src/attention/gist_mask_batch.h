@@ -1,12 +1,14 @@
 // Gist-mask attention of a batch of different layouts at once: word-aware rows each have their own,
 // and attending them one by one costs more in launches than in work.
 //
-//   window   all rows        a run of tokens up to the row itself, and the sinks
+//   window   all but gists   a run of tokens up to the row itself, and the sinks
+//            above level 0
 //   slots    prefix rows     the bank: gists of the highest level in front of the window, as in
 //                            gist_mask_plan.h
 //   suffix   suffix rows     all gists in front of the window that the mask shows, lower ones too
 //   section  prefix rows     several levels: the few lower gists in front of the window, those of
-//                            the open groups. Rows of a chunk see the same ones
+//                            the open groups. Rows of a chunk see the same ones. Of a gist above
+//                            level 0 all that is not bank
 //
 // Every pair that the mask shows is in exactly one part.
 #pragma once
@@ -43,7 +45,8 @@ struct GistMaskBatch : torch::CustomClassHolder {
   int64_t n_tokens = 0;  // of all sequences
   int64_t n_sinks = 0;
 
-  Tensor window_begin;  // [n_tokens] int32, in the batch
+  Tensor window_begin;  // [n_tokens] int32, in the batch; non-decreasing
+  Tensor no_window;     // [n] rows whose window does not count; undefined: none
   Tensor offsets;       // [n_sequences + 1] int32
 
   std::vector<BankSlots> slots;

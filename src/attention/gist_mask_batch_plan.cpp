@@ -111,21 +111,19 @@ class RowParts {
     first_far_ = before(std::min(rule.sink, layout.prefix_end()));
   }
 
-  /// Gists above level 0 see themselves and no other raw token or gist of their chunk.
+  /// Gists above level 0 have no window: of their own chunk they see gists alone.
+  bool has_window(int64_t t) const { return layout_.levels()[static_cast<size_t>(t)] <= 0; }
   int64_t window_begin(int64_t t) const {
-    if (layout_.levels()[static_cast<size_t>(t)] >= 1) {
-      return t;
-    }
     const int64_t chunk = layout_.chunk_of(0, t) - rule_.previous_chunks;
     return chunk <= 0 ? 0 : layout_.gists(0)[static_cast<size_t>(chunk - 1)] + 1;
   }
-  /// Gists of the bank in front of the window, behind the sinks.
-  std::span<const int64_t> far(int64_t window_begin) const {
-    const int64_t end = std::max(first_far_, before(window_begin));
-    return bank_.subspan(static_cast<size_t>(first_far_), static_cast<size_t>(end - first_far_));
+  /// Gists of the bank in front of index `end`, behind the sinks.
+  std::span<const int64_t> far(int64_t end) const {
+    const int64_t n = std::max(first_far_, before(end)) - first_far_;
+    return bank_.subspan(static_cast<size_t>(first_far_), static_cast<size_t>(n));
   }
-  /// Lower gists in front of the window that row t sees.
-  std::vector<int64_t> section(int64_t t, int64_t window_begin) const {
+  /// Lower gists in front of index `end` that row t sees, behind the sinks.
+  std::vector<int64_t> section(int64_t t, int64_t end) const {
     std::vector<int64_t> keys;
     if (layout_.n_levels() == 1) {
       return keys;
@@ -135,11 +133,20 @@ class RowParts {
       const auto gists = layout_.gists(level);
       const Range rest = visible.gists[static_cast<size_t>(level)].rest;
       for (int64_t i = rest.begin; i < rest.end; ++i) {
-        if (gists[static_cast<size_t>(i)] < window_begin) {
+        if (gists[static_cast<size_t>(i)] < end) {
           keys.push_back(gists[static_cast<size_t>(i)]);
         }
       }
     }
+    return keys;
+  }
+  /// What a gist above level 0 sees besides the bank: the sinks, lower gists, itself.
+  std::vector<int64_t> section_of_gist(int64_t t) const {
+    std::vector<int64_t> keys = section(t, t);
+    for (int64_t sink = 0; sink < std::min(rule_.sink, t); ++sink) {
+      keys.push_back(sink);
+    }
+    keys.push_back(t);
     return keys;
   }
 
@@ -173,10 +180,17 @@ class BatchPlanner {
     std::span<const int64_t> bank;  // that of the last slot
     std::vector<int64_t> suffix, suffix_keys, last_section;
     for (int64_t t = 0; t < layout.n_tokens(); ++t) {
-      const int64_t begin = parts.window_begin(t);
+      const bool has_window = parts.has_window(t);
+      const int64_t begin = has_window ? parts.window_begin(t) : t;
       const auto far = parts.far(begin);
-      std::vector<int64_t> section = in_batch(parts.section(t, begin));
-      begin_.push_back(static_cast<int32_t>(base + begin));
+      std::vector<int64_t> section =
+          in_batch(has_window ? parts.section(t, begin) : parts.section_of_gist(t));
+      if (has_window) {
+        begin_.push_back(static_cast<int32_t>(base + begin));
+      } else {
+        begin_.push_back(begin_.back());  // not used, but windows never step back
+        no_window_.push_back(base + t);
+      }
       if (t >= prefix) {  // all of them see the same gists
         if (suffix.empty()) {
           suffix_keys = in_batch(far);
@@ -193,7 +207,7 @@ class BatchPlanner {
         slots[far.size() - 1].push_back(base + t);
       }
       if (!section.empty()) {
-        RowLists& sections = sections_[layout.chunk_sizes()];
+        RowLists& sections = sections_[{layout.chunk_sizes(), has_window}];
         if (section != last_section) {
           sections.add({}, section);
         }
@@ -218,6 +232,9 @@ class BatchPlanner {
     batch->n_sinks = rule_.sink;
     batch->window_begin = torch::tensor(begin_, torch::kInt32);
     batch->offsets = torch::tensor(offsets_, torch::kInt32);
+    if (!no_window_.empty()) {
+      batch->no_window = torch::tensor(no_window_, torch::kInt64);
+    }
     for (const auto& each : slots_) {
       batch->slots.push_back(each.second.finish());
     }
@@ -235,7 +252,8 @@ class BatchPlanner {
   std::vector<int32_t> begin_, offsets_ = {0};
   std::map<Shape, SlotLists> slots_;
   std::map<Shape, RowLists> suffixes_;
-  std::map<ChunkSizes, RowLists> sections_;
+  std::map<std::pair<ChunkSizes, bool>, RowLists> sections_;  // apart: gists above level 0
+  std::vector<int64_t> no_window_;
 };
 
 }  // namespace
@@ -266,6 +284,9 @@ GistMaskBatchPtr to_device(const GistMaskBatch& batch, torch::Device device) {
       tensors.insert(tensors.end(),
                      {&each.rows, &each.row_pads, &each.places, &each.keys, &each.key_pads});
     }
+  }
+  if (batch.no_window.defined()) {
+    tensors.push_back(&moved->no_window);
   }
   for (Tensor* tensor : tensors) {
     *tensor = tensor->to(device, /*non_blocking=*/true);

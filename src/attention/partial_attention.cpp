@@ -106,23 +106,12 @@ PartialGradients flash_backward(const PartialInput& in,
 // LibTorch's memory-efficient attention: float32 too, and with bias. Its rows of lse are padded.
 
 constexpr int64_t kLseUnit = 32;
-constexpr int64_t kBiasUnit = 8;  // elements: rows of a bias start at multiples of 16 bytes
 
-/// The bias as these kernels read it: spelled out for all heads and rows, without a copy where its
-/// rows are aligned.
+/// The bias as these kernels read it, spelled out for all heads and rows.
 Tensor efficient_bias(const PartialInput& in) {
-  if (!in.bias.defined()) {
-    return {};
-  }
-  Tensor bias = in.bias;
-  const auto address = reinterpret_cast<uintptr_t>(bias.data_ptr());
-  const bool is_aligned = bias.stride(3) == 1 && bias.stride(2) % kBiasUnit == 0 &&
-                          bias.stride(1) % kBiasUnit == 0 && bias.stride(0) % kBiasUnit == 0 &&
-                          address % 16 == 0;
-  if (!is_aligned) {
-    bias = padded_columns(bias.sizes(), bias.options()).copy_(bias);
-  }
-  return bias.expand({in.q.size(0), in.q.size(1), in.q.size(2), in.k.size(2)});
+  return in.bias.defined() ? with_aligned_rows(in.bias).expand(
+                                 {in.q.size(0), in.q.size(1), in.q.size(2), in.k.size(2)})
+                           : Tensor();
 }
 
 PartialOutput efficient_forward(const PartialInput& in) {
@@ -274,6 +263,15 @@ PartialGradients plain_backward(const PartialInput& in,
 Tensor visible_bias(const Tensor& visible, torch::ScalarType dtype) {
   return padded_columns(visible.sizes(), torch::dtype(dtype).device(visible.device()))
       .masked_fill_(visible.logical_not(), kHiddenScore);
+}
+
+Tensor with_aligned_rows(const Tensor& bias) {
+  constexpr int64_t kUnit = 8;
+  bool is_aligned = bias.stride(-1) == 1 && reinterpret_cast<uintptr_t>(bias.data_ptr()) % 16 == 0;
+  for (int64_t dimension = 0; dimension + 1 < bias.dim(); ++dimension) {
+    is_aligned = is_aligned && bias.stride(dimension) % kUnit == 0;
+  }
+  return is_aligned ? bias : padded_columns(bias.sizes(), bias.options()).copy_(bias);
 }
 
 PartialOutput partial_attention(const PartialInput& in) {

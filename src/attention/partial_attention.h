@@ -42,6 +42,9 @@ struct PartialInput {
 /// load them.
 Tensor visible_bias(const Tensor& visible, torch::ScalarType dtype);
 
+/// A bias whose rows start at multiples of 8 elements: itself, or a copy with room behind its rows.
+Tensor with_aligned_rows(const Tensor& bias);
+
 struct PartialOutput {
   Tensor out;  // as q
   Tensor lse;  // [n_batch, n_heads, n_rows] float32, float64 for float64: natural logarithm

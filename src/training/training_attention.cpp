@@ -1,11 +1,13 @@
 #include "training/training_attention.h"
 
 #include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/_scaled_dot_product_efficient_attention.h>
 
 #include <algorithm>
 #include <numeric>
 
 #include "attention/gist_mask_attention.h"
+#include "attention/partial_attention.h"
 #include "attention/window_part.h"
 #include "selection/unfold_mask.h"
 #include "training/route_loss.h"
@@ -58,23 +60,44 @@ Tensor attend_fully_at_once(const AttentionInput& in, const Batch& batch) {
                                                   in.scale));
 }
 
+/// Attention under a mask, [n_kv_heads, n_rows, n_keys] bool. q: [n_rows, n_heads, head_dim]; k, v:
+/// [n_keys, n_kv_heads, head_dim].
+Tensor attend_under(const AttentionInput& in, const Tensor& visible) {
+  const int64_t group = in.q.size(1) / in.k.size(1);
+  const auto heads = [](const Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
+  const auto shared = [&](const Tensor& x) {
+    return x.repeat_interleave(group, 1).transpose(0, 1).unsqueeze(0);
+  };
+  const auto flat = [](const Tensor& x) { return x.squeeze(0).transpose(0, 1); };
+  if (in.q.is_cuda() && in.q.scalar_type() != torch::kFloat64) {
+    // Not cuDNN, which LibTorch would choose: it prepares itself anew, for long, for every shape.
+    const Tensor bias = visible_bias(visible, in.q.scalar_type()).repeat_interleave(group, 0);
+    const auto result =
+        at::_scaled_dot_product_efficient_attention(heads(in.q),
+                                                    shared(in.k),
+                                                    shared(in.v),
+                                                    with_aligned_rows(bias.unsqueeze(0)),
+                                                    /*compute_log_sumexp=*/true,
+                                                    /*dropout_p=*/0.0,
+                                                    /*is_causal=*/false,
+                                                    in.scale);
+    return flat(std::get<0>(result));
+  }
+  return flat(torch::scaled_dot_product_attention(heads(in.q),
+                                                  shared(in.k),
+                                                  shared(in.v),
+                                                  visible.repeat_interleave(group, 0).unsqueeze(0),
+                                                  0.0,
+                                                  /*is_causal=*/false,
+                                                  in.scale));
+}
+
 /// The suffix of one sequence, over what it unfolds.
 Tensor unfold_suffix(const AttentionInput& in, const SequenceGroup& group, const UnfoldMask& mask) {
   const int64_t prefix = group.layout.prefix_end();
   const Tensor q = in.q.narrow(0, prefix, group.layout.n_tokens() - prefix);
-  const Tensor k = in.k.transpose(0, 1), v = in.v.transpose(0, 1);  // [n_kv_heads, n, head_dim]
-  const Tensor visible = mask.attended(q.detach(), k.detach());
-  const int64_t n_group = q.size(1) / k.size(0);
-  const auto shared = [&](const Tensor& x) { return x.repeat_interleave(n_group, 0).unsqueeze(0); };
-  return torch::scaled_dot_product_attention(q.transpose(0, 1).unsqueeze(0),
-                                             shared(k),
-                                             shared(v),
-                                             shared(visible),
-                                             0.0,
-                                             /*is_causal=*/false,
-                                             in.scale)
-      .squeeze(0)
-      .transpose(0, 1);
+  const Tensor visible = mask.attended(q.detach(), in.k.transpose(0, 1).detach());
+  return attend_under({q, in.k, in.v, in.scale}, visible);
 }
 
 /// One sequence's prefix under the gist mask.

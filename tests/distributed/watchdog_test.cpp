@@ -36,7 +36,8 @@ WatchdogOptions quick(int rank) {
   WatchdogOptions options;
   options.interval = milliseconds(100);
   options.dead_after = milliseconds(3000);
-  options.hang_after = milliseconds(1500);
+  // NCCL takes seconds to set itself up in the first operation.
+  options.hang_after = milliseconds(test_device().is_cuda() ? 8000 : 1500);
   options.on_failure = [rank](const std::string& message) {
     std::ofstream(message_path(rank)) << message;
   };
