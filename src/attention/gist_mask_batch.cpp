@@ -132,21 +132,19 @@ class BankProblems {
     const auto padded_lse = [&](const Lists& lists) {
       return take(lse, lists.rows).masked_fill_(lists.pads, kInfiniteScore);
     };
-    for (const Lists& lists : index_.slots) {
-      const PartialGradients part = partial_attention_backward(
-          slots(lists),
-          {slot_view(take(out, lists.rows)), slot_view(padded_lse(lists))},
-          slot_view(take(d_out, lists.rows)));
+    const auto add = [&](const Lists& lists, const PartialInput& problem, auto view) {
+      const PartialGradients part =
+          partial_attention_backward(problem,
+                                     {view(take(out, lists.rows)), view(padded_lse(lists))},
+                                     view(take(d_out, lists.rows)));
       put(gradients.q, lists, part.q.transpose(1, 2));
       add_keys(gradients, lists.keys, part);
+    };
+    for (const Lists& lists : index_.slots) {
+      add(lists, slots(lists), slot_view);
     }
     for (const Lists& lists : index_.suffixes) {
-      const PartialGradients part = partial_attention_backward(
-          suffix(lists),
-          {suffix_view(take(out, lists.rows)), suffix_view(padded_lse(lists))},
-          suffix_view(take(d_out, lists.rows)));
-      put(gradients.q, lists, part.q.transpose(1, 2));
-      add_keys(gradients, lists.keys, part);
+      add(lists, suffix(lists), suffix_view);
     }
     for (const Lists& lists : index_.sections) {
       const PartialGradients part = partial_attention_backward(
