@@ -3,22 +3,28 @@
     python3 tools/studies/sparse_sparse.py --ssa build/ssa --tokenizer FOLDER --train DATASET --held-out FILE.txt --out runs/study \\
         --runs ssa,fullattn,moba --millions 50 [--seeds 1,2] [--device cuda] [--needles 4096=needles-4k.jsonl,8192=needles-8k.jsonl]
 
-FOLDER: tokenizer.json and, if it is there, tokenizer_config.json. DATASET: of `ssa data build` with that tokenizer. A run trains,
-scores the held-out text in full and sparse mode at one, two and four times the trained length over all budgets, asks the needles,
-and appends one line of JSON to OUT/results.jsonl. Without --needles the sets are made from the held-out text, one for each of those
+FOLDER: tokenizer.json and, if it is there, tokenizer_config.json. DATASET: of `ssa data build` with that tokenizer, or several as
+TEXT=0.8,RECALL=0.2 with the shares they have. A run trains, scores the held-out text in full and sparse mode at one, two and four
+times the trained length over all budgets, asks the needles, and appends one line of JSON to OUT/results.jsonl. An entry of --runs may
+say its millions of tokens and its seed: ssa/100/2. Without --needles the sets are made from the held-out text, one for each of those
 lengths, into OUT. An evaluation is one call of `ssa eval` a task, length and scaling of positions, with all modes and budgets; they run
-beside each other (--jobs), since starting a program takes longer than what a small model has to do. Runs that have a line there
+beside each other (--jobs), since starting a program takes longer than what a small model has to do. For the same reason runs go beside
+each other too: --slots 0,0,1,1 is two at a time on each of two GPUs, taken in the order of --runs. Runs that have a line there
 already are passed over, so that the study can be spread over several sittings; --list shows them. `sparse_sparse_report.py` beside this file makes tables and plots of the lines.
 Python's standard library alone.
 """
 
 import argparse
 import concurrent.futures
+import dataclasses
 import json
+import os
 import pathlib
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 QUESTION_ROOM = 64  # tokens of a needle's question and answer
@@ -41,10 +47,10 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ssa", default="build/ssa")
     parser.add_argument("--tokenizer", required=True, type=pathlib.Path)
-    parser.add_argument("--train", required=True, help="dataset of ssa data build")
+    parser.add_argument("--train", required=True, help="dataset of ssa data build, or DATASET=SHARE, a comma list")
     parser.add_argument("--held-out", required=True, help="text file")
     parser.add_argument("--out", required=True, type=pathlib.Path)
-    parser.add_argument("--runs", default="all", help="comma list of " + ", ".join(VARIANTS) + "; all")
+    parser.add_argument("--runs", default="all", help="comma list of NAME[/MILLIONS[/SEED]]: " + ", ".join(VARIANTS) + "; all")
     parser.add_argument("--millions", type=float, default=50, help="tokens to train on, in millions")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--device", default="cuda")
@@ -53,6 +59,7 @@ def parse_arguments():
     parser.add_argument("--needle-items", type=int, default=100)
     parser.add_argument("--needle-kind", default="single", choices=["single", "multi-key", "multi-value"], help="of sets made here")
     parser.add_argument("--jobs", type=int, default=0, help="evaluations at a time (0: on CUDA 8, else 1)")
+    parser.add_argument("--slots", default="", help="CUDA device of each run at a time, a comma list (default: one, on the first)")
     parser.add_argument("--length", type=int, default=4096, help="tokens a row")
     parser.add_argument("--held-out-tokens", type=int, default=131072)
     parser.add_argument("--budgets", default="4,8,16,32,64")
@@ -107,14 +114,22 @@ def toml(value):
     return json.dumps(value) if not isinstance(value, bool) else str(value).lower()
 
 
-def write_recipe(args, name, seed, folder):
-    steps = max(1, round(args.millions * 1e6 / (args.batch * args.length)))
+def data_sources(given):
+    """The recipe's data.sources as TOML: DATASET, or DATASET=SHARE,..."""
+    pairs = [entry.rsplit("=", 1) for entry in given.split(",")]
+    if len(pairs) == 1 and len(pairs[0]) == 1:
+        return toml([given])
+    return "[" + ", ".join(f"{{path = {toml(path)}, weight = {float(share)}}}" for path, share in pairs) + "]"
+
+
+def write_recipe(args, work, folder):
+    steps = max(1, round(work.millions * 1e6 / (args.batch * args.length)))
     sections = {
-        "job": {"output": str(folder / "out"), "seed": seed},
+        "job": {"output": str(folder / "out"), "seed": work.seed},
         "model": {"path": str(folder / "model"), "init": "random", "dtype": args.dtype, "device": args.device},
-        "data": {"sources": [args.train], "seq_len": args.length, "boundaries": args.boundaries, "whole_rows": args.whole_rows},
+        "data": {"seq_len": args.length, "boundaries": args.boundaries, "whole_rows": args.whole_rows},
         "objective": {"sparse_sparse": 1.0},
-        "sparse": {"block_size": args.block_size, "blocks": args.blocks, **VARIANTS[name]},
+        "sparse": {"block_size": args.block_size, "blocks": args.blocks, **VARIANTS[work.name]},
         "optimizer": {"lr": args.lr, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1},
         "lr_scheduler": {"warmup_steps": min(steps - 1, max(1, steps // 100)), "decay": "cosine", "min_ratio": 0.0},
         "training": {"steps": steps, "global_batch_size": args.batch, "micro_batch_size": args.micro_batch, "max_norm": 1.0,
@@ -123,16 +138,18 @@ def write_recipe(args, name, seed, folder):
     }
     lines = []
     for section, values in sections.items():
-        lines += [f"[{section}]"] + [f"{key} = {toml(value)}" for key, value in values.items()] + [""]
+        lines += [f"[{section}]"] + [f"{key} = {toml(value)}" for key, value in values.items()]
+        lines += [f"sources = {data_sources(args.train)}", ""] if section == "data" else [""]
     (folder / "recipe.toml").write_text("\n".join(lines))
     return steps
 
 
-def call(command, log):
-    """Runs it; what it says goes to a file. Returns seconds, or None where it failed."""
+def call(command, log, gpu=None):
+    """Runs it, on that CUDA device if one is said; what it says goes to a file. Returns seconds, or None where it failed."""
     start = time.time()
+    environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
     with open(log, "w") as out:
-        code = subprocess.run([str(part) for part in command], stdout=out, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run([str(part) for part in command], stdout=out, stderr=subprocess.STDOUT, env=environment).returncode
     if code != 0:
         tail = pathlib.Path(log).read_text().strip().splitlines()[-3:]
         print(f"  failed ({code}): {' '.join(map(str, command[:4]))} ...: {' / '.join(tail)}", flush=True)
@@ -152,14 +169,15 @@ def scalings(args, times):
     return [""] if times == 1 else ["", f"llama3:{times}:{args.length}"]
 
 
-def sparsity_call(args, model, mode_flags, folder, times, scaling):
+def sparsity_call(args, work, model, folder, times, scaling):
     """Losses over budgets and what attention keeps at so many times the trained length. Returns a part of the line, or None."""
     length = times * args.length
     name = f"sparsity-{times}x{'-scaled' if scaling else ''}"
+    mode_flags = ["--variant", "nsa"] if VARIANTS[work.name]["variant"] == "nsa" else []
     out = folder / f"{name}.json"
     command = [args.ssa, "eval", "sparsity", model, args.held_out, *mode_flags, *device_flags(args), "--length", length, "--windows",
                max(1, args.held_out_tokens // length), "--budgets", args.budgets, "--out", out]
-    if call(command + (["--rope-scaling", scaling] if scaling else []), folder / f"{name}.log") is None:
+    if call(command + (["--rope-scaling", scaling] if scaling else []), folder / f"{name}.log", work.gpu) is None:
         return None
     result = json.loads(out.read_text())
     if times > 1:
@@ -167,20 +185,24 @@ def sparsity_call(args, model, mode_flags, folder, times, scaling):
     return {"times": times, "rope_scaling": scaling, **result}
 
 
-def needle_call(args, model, folder, length, path):
+def needle_call(args, work, model, folder, length, path):
     """Likelihood of the answers in full mode and over budgets. Returns a part of the line, or None."""
     times = -(-length // args.length)
     summary = folder / f"needle-{length}.json"
     methods = ",".join(["full"] + [f"sparse:{budget}" for budget in args.budgets.split(",")])
     command = [args.ssa, "eval", "niah", model, "--data", path, "--out", folder / f"needle-{length}.jsonl", "--summary", summary,
                "--methods", methods, "--limit", args.needle_items, "--likelihood-only", *device_flags(args)]
-    if call(command + (["--rope-scaling", scalings(args, times)[-1]] if times > 1 else []), folder / f"needle-{length}.log") is None:
+    command += ["--rope-scaling", scalings(args, times)[-1]] if times > 1 else []
+    if call(command, folder / f"needle-{length}.log", work.gpu) is None:
         return None
     return {"length": length, "methods": json.loads(summary.read_text())["methods"]}
 
 
 def device_flags(args):
     return ["--device", args.device, *(["-t", args.threads] if args.threads else [])]
+
+
+SETS = threading.Lock()
 
 
 def needle_sets(args, model):
@@ -194,71 +216,112 @@ def needle_sets(args, model):
         length, path = times * args.length, args.out / f"needles-{args.needle_kind}-{times * args.length}.jsonl"
         command = [args.ssa, "eval", "make", "niah", model, "--text", args.held_out, "--out", path, "--items", args.needle_items,
                    "--length", length - QUESTION_ROOM, "--kind", args.needle_kind]
-        if path.exists() or call(command, args.out / "needles.log") is not None:
-            sets.append((length, path))
+        with SETS:  # the first run to come makes them for all
+            if path.exists() or call(command, args.out / "needles.log") is not None:
+                sets.append((length, path))
     return sets
 
 
-def evaluate(args, model, variant, folder):
+def evaluate(args, work, model, folder):
     """All evaluations of a model, several at a time: {"lengths", "needles", "evaluation_seconds"}."""
-    mode_flags = ["--variant", variant] if variant == "nsa" else []
     start = time.time()
     with concurrent.futures.ThreadPoolExecutor(args.jobs or (8 if args.device == "cuda" else 1)) as pool:
-        lengths = [pool.submit(sparsity_call, args, model, mode_flags, folder, times, scaling)
+        lengths = [pool.submit(sparsity_call, args, work, model, folder, times, scaling)
                    for times in (4, 2, 1) for scaling in scalings(args, times)]  # the longest first: they take longest
-        needles = [pool.submit(needle_call, args, model, folder, length, path) for length, path in reversed(needle_sets(args, model))]
+        needles = [pool.submit(needle_call, args, work, model, folder, length, path)
+                   for length, path in reversed(needle_sets(args, model))]
     results = lambda calls: [call.result() for call in calls if call.result() is not None]
     return {"lengths": sorted(results(lengths), key=lambda each: (each["times"], each["rope_scaling"])),
             "needles": sorted(results(needles), key=lambda each: each["length"]), "evaluation_seconds": time.time() - start}
 
 
-def run(args, name, seed):
-    label = f"{name}-{args.millions:g}M-s{seed}"
-    folder = args.out / label
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One model of the study, and the CUDA device it trains on (None: whichever is first)."""
+
+    name: str
+    millions: float
+    seed: int
+    gpu: str | None = None
+
+    def label(self):
+        return f"{self.name}-{self.millions:g}M-s{self.seed}"
+
+
+RESULTS = threading.Lock()
+
+
+def run(args, work):
+    folder = args.out / work.label()
     shutil.rmtree(folder, ignore_errors=True)
     write_model_folder(args, folder / "model")
-    steps = write_recipe(args, name, seed, folder)
-    print(f"{label}: {steps} steps", flush=True)
-    seconds = call([args.ssa, "train", folder / "recipe.toml"], folder / "train.log")
+    steps = write_recipe(args, work, folder)
+    print(f"{work.label()}: {steps} steps", flush=True)
+    seconds = call([args.ssa, "train", folder / "recipe.toml"], folder / "train.log", work.gpu)
     config = model_config(args)
-    line = {"run": name, "seed": seed, "millions": args.millions, "steps": steps, "lr": args.lr, "length": args.length,
+    line = {"run": work.name, "seed": work.seed, "millions": work.millions, "steps": steps, "lr": args.lr, "length": args.length,
             "batch": args.batch, "micro_batch": args.micro_batch, "boundaries": args.boundaries, "whole_rows": args.whole_rows,
-            "parameters": count_parameters(config), "sparse": VARIANTS[name], "block_size": args.block_size, "blocks": args.blocks,
+            "parameters": count_parameters(config), "sparse": VARIANTS[work.name], "block_size": args.block_size, "blocks": args.blocks,
             "heads": [args.heads, args.kv_heads, args.head_dim], "dtype": args.dtype, "train_seconds": seconds}
     if (folder / "out/log.csv").exists():
         line["log"] = read_log(folder / "out/log.csv")
     checkpoints = sorted((folder / "out").glob("step-*"))
     if seconds is not None and checkpoints:
-        line |= evaluate(args, checkpoints[-1], VARIANTS[name]["variant"], folder)
+        line |= evaluate(args, work, checkpoints[-1], folder)
     if not args.keep_checkpoints:
         for path in (folder / "out").glob("step-*/training.safetensors"):
             path.unlink()
-    with open(args.out / "results.jsonl", "a") as out:
+    with RESULTS, open(args.out / "results.jsonl", "a") as out:
         out.write(json.dumps(line) + "\n")
     scored = line.get("lengths") or [{}]
-    print(f"{label}: {seconds or 0:.0f} s and {line.get('evaluation_seconds', 0):.0f} s of evaluation, "
+    print(f"{work.label()}: {seconds or 0:.0f} s and {line.get('evaluation_seconds', 0):.0f} s of evaluation, "
           f"full loss {scored[0].get('full_loss')}, sparse {scored[0].get('sparse_loss')}", flush=True)
+
+
+def works(args):
+    """What is asked for, in order; exits where a name is not known."""
+    asked = []
+    for entry in list(VARIANTS) if args.runs == "all" else args.runs.split(","):
+        name, *rest = entry.split("/")
+        if name not in VARIANTS:
+            sys.exit(f"--runs {name} is not known; known are {', '.join(VARIANTS)}")
+        millions = float(rest[0]) if rest else args.millions
+        asked += [Work(name, millions, int(seed)) for seed in (rest[1:] or args.seeds.split(","))]
+    return asked
+
+
+def run_all(args, asked):
+    """A thread for each slot, which takes the next run when it is through with one."""
+    waiting = queue.SimpleQueue()
+    for work in asked:
+        waiting.put(work)
+
+    def serve(gpu):
+        while not waiting.empty():
+            try:
+                run(args, dataclasses.replace(waiting.get_nowait(), gpu=gpu))
+            except queue.Empty:
+                return
+
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        served = [pool.submit(serve, gpu) for gpu in (args.slots.split(",") if args.slots else [None])]
+    for each in served:
+        each.result()
 
 
 def main():
     args = parse_arguments()
-    names = list(VARIANTS) if args.runs == "all" else args.runs.split(",")
-    unknown = [name for name in names if name not in VARIANTS]
-    if unknown:
-        sys.exit(f"--runs {unknown[0]} is not known; known are {', '.join(VARIANTS)}")
+    asked = works(args)
     args.out.mkdir(parents=True, exist_ok=True)
     results = args.out / "results.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    done = {(line["run"], line["seed"], line["millions"]) for line in done if line.get("lengths")}
+    done = {(line["run"], line["millions"], line["seed"]) for line in done if line.get("lengths")}
     print(f"{count_parameters(model_config(args)) / 1e6:.2f}M parameters")
-    for seed in map(int, args.seeds.split(",")):
-        for name in names:
-            if (name, seed, args.millions) in done:
-                print(f"{name}, seed {seed}: done")
-            elif args.list:
-                print(f"{name}, seed {seed}, {args.millions:g}M tokens")
-            else:
-                run(args, name, seed)
+    left = [work for work in asked if (work.name, work.millions, work.seed) not in done]
+    for work in asked:
+        print(f"{work.label()}: {'to run' if work in left else 'done'}")
+    if not args.list:
+        run_all(args, left)
 
 
 if __name__ == "__main__":
