@@ -107,6 +107,11 @@ PartialGradients flash_backward(const PartialInput& in,
 
 constexpr int64_t kLseUnit = 32;
 
+/// As the backward kernel walks outputs, whatever their strides say: a row's heads side by side.
+Tensor heads_side_by_side(const Tensor& x) {
+  return x.transpose(1, 2).contiguous().transpose(1, 2);
+}
+
 /// The bias as these kernels read it, spelled out for all heads and rows.
 Tensor efficient_bias(const PartialInput& in) {
   return in.bias.defined() ? with_aligned_rows(in.bias).expand(
@@ -142,7 +147,7 @@ PartialGradients efficient_backward(const PartialInput& in,
                                                            for_all_heads(in.k, n_heads),
                                                            for_all_heads(in.v, n_heads),
                                                            efficient_bias(in),
-                                                           merged.out,
+                                                           heads_side_by_side(merged.out),
                                                            lse,
                                                            state,
                                                            state,
