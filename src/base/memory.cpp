@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <fstream>
 #include <limits>
 #include <string>
+#include <string_view>
 
 namespace ssa {
 namespace {
@@ -32,6 +34,30 @@ uint64_t machine_available() {
     std::getline(file, unit);
   }
   return std::numeric_limits<uint64_t>::max();
+}
+
+/// A range of this process's addresses.
+struct Mapping {
+  uintptr_t begin = 0, end = 0;
+  char access[5] = {};
+  uint64_t inode = 0;  // 0: of no file
+
+  bool is_code() const { return inode != 0 && std::string_view(access) == "r-xp"; }
+};
+
+/// Reads the first line of a mapping's entry in smaps; others are left alone.
+bool read_mapping(const std::string& line, Mapping& out) {
+  Mapping found;
+  if (std::sscanf(line.c_str(),
+                  "%lx-%lx %4s %*x %*x:%*x %lu",
+                  &found.begin,
+                  &found.end,
+                  found.access,
+                  &found.inode) != 4) {
+    return false;
+  }
+  out = found;
+  return true;
 }
 
 }  // namespace
@@ -64,6 +90,24 @@ void forget_mapped_pages(std::span<const std::byte> bytes) noexcept {
   const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size()) / page * page;
   if (begin < end) {
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
+}
+
+void forget_program_code() noexcept {
+  try {
+    std::ifstream file("/proc/self/smaps");
+    Mapping mapping;
+    for (std::string line; std::getline(file, line);) {
+      if (read_mapping(line, mapping) || !mapping.is_code()) {
+        continue;
+      }
+      // Pages that someone has written to, a debugger say, are in no file.
+      uint64_t kilobytes = 0;
+      if (std::sscanf(line.c_str(), "Private_Dirty: %lu kB", &kilobytes) == 1 && kilobytes == 0) {
+        madvise(reinterpret_cast<void*>(mapping.begin), mapping.end - mapping.begin, MADV_DONTNEED);
+      }
+    }
+  } catch (const std::exception&) {  // out of memory: then the code stays
   }
 }
 

@@ -23,4 +23,9 @@ void return_freed_memory() noexcept;
 /// be lost.
 void forget_mapped_pages(std::span<const std::byte> bytes) noexcept;
 
+/// Takes the code of this program and its libraries out of this process's memory; what still runs
+/// comes back from the files as it runs. Worth it once the work has begun: starting up runs through
+/// much code that the work has no use for, LibTorch's above all. Any thread, at any time.
+void forget_program_code() noexcept;
+
 }  // namespace ssa

@@ -220,7 +220,17 @@ void GenerationSession::answer(const PromptParts& parts) {
     std::fflush(stdout);
   };
   ProgressBar bar("reading");
-  options.on_prefill = bar.callback();
+  options.on_prefill = [this, show = bar.callback(), n_pieces = 0](int64_t done,
+                                                                   int64_t total) mutable {
+    ++n_pieces;
+    if (total > flags_.batch_size) {
+      return_freed_memory();  // numbers of a piece leave gaps between what stays
+      if (n_pieces == 1 || done == total) {
+        forget_program_code();  // of starting up, and of reading
+      }
+    }
+    show(done, total);
+  };
   // At least the prompt's last query answers.
   record_.clear(
       std::min(shared_tokens(plan_, prompt_, parts), static_cast<int64_t>(prompt_.ids.size()) - 1));

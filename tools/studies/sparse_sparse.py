@@ -32,6 +32,7 @@ QUESTION_ROOM = 64  # tokens of a needle's question and answer
 # name: settings of [sparse]
 VARIANTS = {
     "ssa": {"variant": "ssa", "alignment_weight": 10.0},
+    "ssa1": {"variant": "ssa", "alignment_weight": 1.0},
     "ssa160": {"variant": "ssa", "alignment_weight": 160.0},
     "fullattn": {"variant": "fullattn"},
     "moba": {"variant": "moba"},

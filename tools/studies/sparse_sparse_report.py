@@ -1,18 +1,19 @@
 """Tables and plots of the study's lines (sparse_sparse.py): Markdown on standard output, SVG files into --plots.
 
-    python3 tools/studies/sparse_sparse_report.py runs/study/results.jsonl [more.jsonl] --plots docs/studies/sparse_sparse > tables.md
+    python3 tools/studies/sparse_sparse_report.py runs/study/results.jsonl [more.jsonl.xz] --plots docs/studies/sparse_sparse > tables.md
 
 Several seeds of a run stand as mean and range; plots show the first. Python's standard library alone.
 """
 
 import argparse
 import json
+import lzma
 import math
 import pathlib
 
 from line_plot import write_plot
 
-NAMES = {"ssa": "Sparse Sparse, weight 10", "ssa160": "Sparse Sparse, weight 160", "fullattn": "full only", "moba": "sparse only (MoBA-like)",
+NAMES = {"ssa": "Sparse Sparse, weight 10", "ssa1": "Sparse Sparse, weight 1", "ssa160": "Sparse Sparse, weight 160", "fullattn": "full only", "moba": "sparse only (MoBA-like)",
          "nsa": "NSA", "unaligned": "both streams, no alignment", "full_learns": "one-way: full learns",
          "sparse_learns": "one-way: sparse learns", "layer_streams": "stream drawn per layer"}
 
@@ -21,8 +22,9 @@ def read_lines(paths):
     """{millions: {run: [a line a seed]}}, runs in NAMES' order; the last line of a run and seed counts."""
     kept = {}
     for path in paths:
-        for text in path.read_text().splitlines():
-            line = json.loads(text)
+        text = lzma.open(path, "rt").read() if path.suffix == ".xz" else path.read_text()
+        for row in text.splitlines():
+            line = json.loads(row)
             kept[line["millions"], line["run"], line["seed"]] = line
     grouped = {}
     for (millions, run, _), line in sorted(kept.items(), key=lambda item: (item[0][0], list(NAMES).index(item[0][1]), item[0][2])):
