@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attention/block_rows.h"
+#include "attention/visible_attention.h"
 
 namespace ssa {
 namespace {
@@ -14,15 +15,6 @@ BlockRows branch_rows(const BlockSparseInput& in, int64_t block_size) {
           in.q.size(1) / in.k.size(1),
           block_size,
           /*is_cuda=*/false};
-}
-
-Tensor attend_seen(
-    const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, double scale) {
-  const auto for_heads = [&](const Tensor& x) {
-    return x.expand({x.size(0), q.size(1), x.size(2), x.size(3)});
-  };
-  return torch::scaled_dot_product_attention(
-      q, for_heads(k), for_heads(v), mask, 0.0, /*is_causal=*/false, scale);
 }
 
 Tensor counting(int64_t n, const Tensor& like) {
@@ -57,7 +49,7 @@ Tensor compressed_attention(const BlockSparseInput& in, int64_t block_size) {
   // The first queries, which see no block, look at one, and nothing comes of it.
   const Tensor seen = counting(n_blocks, q) < n_complete.clamp_min(1);
   const Tensor out =
-      attend_seen(q, means(in.k), means(in.v), seen.view({1, 1, -1, n_blocks}), in.scale);
+      visible_attention(q, means(in.k), means(in.v), seen.view({1, 1, -1, n_blocks}), in.scale);
   return rows.unfold(out.masked_fill(n_complete == 0, 0.0));
 }
 
@@ -74,11 +66,11 @@ Tensor window_attention(const BlockSparseInput& in, int64_t window) {
   const Tensor seen = near.logical_and(there.unsqueeze(1))
                           .repeat({rows.n_batch(), 1, 1})
                           .unsqueeze(1);  // [n_batch * n_pieces, 1, window, 2 * window]
-  const Tensor out = attend_seen(pieces,
-                                 with_previous(rows.fold_keys(in.k), window),
-                                 with_previous(rows.fold_keys(in.v), window),
-                                 seen,
-                                 in.scale);
+  const Tensor out = visible_attention(pieces,
+                                       with_previous(rows.fold_keys(in.k), window),
+                                       with_previous(rows.fold_keys(in.v), window),
+                                       seen,
+                                       in.scale);
   return rows.unfold(out.unflatten(0, {rows.n_batch(), n_pieces}).transpose(1, 2).flatten(2, 3));
 }
 

@@ -48,6 +48,9 @@ enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
 /// not seen, at a cost that only long ones are worth: training sees new shapes all the time.
 Backend choose_backend(const PartialInput& in) {
   constexpr int64_t kLong = 1536, kManyRows = 512, kManyKeys = 1024;
+  // Its backward pass on Hopper has given NaN for a last half tile of keys where all of a row's
+  // scores are far below 0 (PyTorch's issue 196678, cuDNN 9.19).
+  const bool cudnn_is_sound = in.is_causal || in.k.size(2) % 128 != 64;
   if (in.is_tiny) {
     return Backend::kPlain;
   }
@@ -57,14 +60,15 @@ Backend choose_backend(const PartialInput& in) {
   if (!in.q.is_cuda() || in.q.scalar_type() == torch::kFloat64) {
     return Backend::kPlain;
   }
-  if (is_half(in.q) && in.bias.defined() && in.bias_is_finite && in.q.size(2) >= kManyRows &&
-      in.k.size(2) >= kManyKeys) {
+  if (is_half(in.q) && in.bias.defined() && in.bias_is_finite && cudnn_is_sound &&
+      in.q.size(2) >= kManyRows && in.k.size(2) >= kManyKeys) {
     return Backend::kCudnn;
   }
   if (!is_half(in.q) || in.bias.defined()) {
     return Backend::kEfficient;
   }
-  return in.q.size(2) >= kLong && in.k.size(2) >= kLong ? Backend::kCudnn : Backend::kFlash;
+  return cudnn_is_sound && in.q.size(2) >= kLong && in.k.size(2) >= kLong ? Backend::kCudnn
+                                                                          : Backend::kFlash;
 }
 
 /// What attention without dropout needs no random state for.
@@ -158,7 +162,17 @@ PartialGradients efficient_backward(const PartialInput& in,
   return {d_q, sum_heads(d_k, n_kv_heads), sum_heads(d_v, n_kv_heads)};
 }
 
-// cuDNN: bf16 and f16 on CUDA. It takes any strides, and one key/value head for all heads.
+// cuDNN: bf16 and f16 on CUDA. It takes any strides of q, k and v, and one key/value head for all
+// heads.
+
+/// As the forward pass lays outputs out: LibTorch keeps a compiled backward graph for each layout
+/// of q, k, v and bias, whatever the others' was.
+Tensor laid_as_outputs(const Tensor& x, const Tensor& q) {
+  const Tensor output = torch::empty_like(q, q.options().device(torch::kMeta));
+  return x.strides() == output.strides()
+             ? x
+             : torch::empty_strided(x.sizes(), output.strides(), x.options()).copy_(x);
+}
 
 PartialOutput cudnn_forward(const PartialInput& in) {
   const auto result = at::_scaled_dot_product_cudnn_attention(in.q,
@@ -178,11 +192,11 @@ PartialGradients cudnn_backward(const PartialInput& in,
                                 const Tensor& d_out) {
   const Tensor unused_seed = torch::zeros({}, torch::dtype(torch::kInt64).device(in.q.device()));
   const auto [d_q, d_k, d_v] =
-      at::_scaled_dot_product_cudnn_attention_backward(d_out,
+      at::_scaled_dot_product_cudnn_attention_backward(laid_as_outputs(d_out, in.q),
                                                        in.q,
                                                        in.k,
                                                        in.v,
-                                                       merged.out,
+                                                       laid_as_outputs(merged.out, in.q),
                                                        merged.lse.contiguous().unsqueeze(-1),
                                                        unused_seed,
                                                        unused_seed,

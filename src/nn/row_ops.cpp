@@ -34,7 +34,10 @@ const cpu::RowKernels<T>& kernels() {
 }
 
 bool serves_rotation(const Tensor& x, const Tensor& cos, const Tensor& sin) {
-  return serves_rows(x) && x.size(-1) % 16 == 0 && cos.is_contiguous() && sin.is_contiguous();
+  const auto type = cos.scalar_type();
+  return serves_rows(x) && x.size(-1) % 16 == 0 && cos.is_contiguous() && sin.is_contiguous() &&
+         cos.numel() == x.size(0) * x.size(-1) && sin.numel() == cos.numel() &&
+         (type == torch::kFloat32 || type == torch::kBFloat16) && sin.scalar_type() == type;
 }
 
 /// Calls fn(row of x, row of out) for all rows of the last dimension. x has two or three; out is
@@ -90,7 +93,7 @@ std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x,
                                        const Tensor& y,
                                        const Tensor& weight,
                                        double eps) {
-  if (serves_norm(x) && serves_norm(y)) {
+  if (serves_norm(x) && serves_norm(y) && x.sizes() == y.sizes()) {
     return cuda_add_rms_norm(x, y, weight, eps);
   }
   const Tensor sum = add_rows(x, y);
@@ -98,7 +101,7 @@ std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x,
 }
 
 Tensor silu_times(const Tensor& gate, const Tensor& up) {
-  if (serves_rows(gate) && serves_rows(up)) {
+  if (serves_rows(gate) && serves_rows(up) && gate.dim() == 2 && gate.sizes() == up.sizes()) {
     return cuda_silu_times(gate, up);
   }
   if (!takes_own_loops(gate) || up.stride(-1) != 1) {

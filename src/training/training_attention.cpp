@@ -1,13 +1,12 @@
 #include "training/training_attention.h"
 
 #include <ATen/ops/_flash_attention_forward.h>
-#include <ATen/ops/_scaled_dot_product_efficient_attention.h>
 
 #include <algorithm>
 #include <numeric>
 
 #include "attention/gist_mask_attention.h"
-#include "attention/partial_attention.h"
+#include "attention/visible_attention.h"
 #include "attention/window_part.h"
 #include "selection/unfold_mask.h"
 #include "training/route_loss.h"
@@ -65,31 +64,13 @@ Tensor attend_fully_at_once(const AttentionInput& in, const Batch& batch) {
 Tensor attend_under(const AttentionInput& in, const Tensor& visible) {
   const int64_t group = in.q.size(1) / in.k.size(1);
   const auto heads = [](const Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
-  const auto shared = [&](const Tensor& x) {
-    return x.repeat_interleave(group, 1).transpose(0, 1).unsqueeze(0);
-  };
-  const auto flat = [](const Tensor& x) { return x.squeeze(0).transpose(0, 1); };
-  if (in.q.is_cuda() && in.q.scalar_type() != torch::kFloat64) {
-    // Not cuDNN, which LibTorch would choose: it prepares itself anew, for long, for every shape.
-    const Tensor bias = visible_bias(visible, in.q.scalar_type()).repeat_interleave(group, 0);
-    const auto result =
-        at::_scaled_dot_product_efficient_attention(heads(in.q),
-                                                    shared(in.k),
-                                                    shared(in.v),
-                                                    with_aligned_rows(bias.unsqueeze(0)),
-                                                    /*compute_log_sumexp=*/true,
-                                                    /*dropout_p=*/0.0,
-                                                    /*is_causal=*/false,
-                                                    in.scale);
-    return flat(std::get<0>(result));
-  }
-  return flat(torch::scaled_dot_product_attention(heads(in.q),
-                                                  shared(in.k),
-                                                  shared(in.v),
-                                                  visible.repeat_interleave(group, 0).unsqueeze(0),
-                                                  0.0,
-                                                  /*is_causal=*/false,
-                                                  in.scale));
+  const auto shared = [&](const Tensor& x) { return heads(x.repeat_interleave(group, 1)); };
+  const Tensor out = visible_attention(heads(in.q),
+                                       shared(in.k),
+                                       shared(in.v),
+                                       visible.repeat_interleave(group, 0).unsqueeze(0),
+                                       in.scale);
+  return out.squeeze(0).transpose(0, 1);
 }
 
 /// The suffix of one sequence, over what it unfolds.

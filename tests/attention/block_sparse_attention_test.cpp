@@ -233,41 +233,68 @@ TEST(BlockSparseAttention, KeepsTheBoundOnTenThousandQueries) {
   }
 }
 
-/// bf16 on the device against bf16 on the CPU. Numbers on a grid that keeps means and scores exact,
-/// so that both choose the same blocks and differ by their kernels' rounding alone.
+/// The same numbers on the CPU and on the device, bf16, on a grid that keeps means and scores
+/// exact, so that both choose the same blocks and differ by their kernels' rounding alone.
+struct OnBoth {
+  OnBoth(int64_t n_rows, int64_t heads) {
+    const Tensor x = torch::randint(-8, 9, {n_rows, heads, 64}).div(8).to(torch::kBFloat16);
+    cpu = x.clone().requires_grad_(true);
+    cuda = x.to(torch::kCUDA).detach().requires_grad_(true);
+  }
+  Tensor cpu, cuda;
+};
+
+double apart(const Tensor& a, const Tensor& b) {
+  const Tensor wide = a.to(torch::kFloat64);
+  return ((wide - b.to(torch::kCPU, torch::kFloat64)).norm() / wide.norm()).item<double>();
+}
+
+/// Two sequences of n tokens each through fn, which gives outputs [2 * n, 8, 64]; and gradients.
+template <class Fn>
+void expect_cuda_gives_what_the_cpu_gives(int64_t n, const Fn& fn) {
+  SCOPED_TRACE(n);
+  torch::manual_seed(3);
+  const OnBoth q(2 * n, 8), k(2 * n, 2), v(2 * n, 2);
+  const BlockSparseInput cpu{q.cpu, k.cpu, v.cpu, 2, 0.125}, cuda{q.cuda, k.cuda, v.cuda, 2, 0.125};
+  const Tensor wanted = fn(cpu), found = fn(cuda);
+  EXPECT_LT(apart(wanted, found), 0.05);
+  const Tensor weights = torch::randn(wanted.sizes()).to(torch::kBFloat16);
+  const auto gradients = [&](const BlockSparseInput& in, const Tensor& out) {
+    return torch::autograd::grad({(out * weights.to(out.device())).sum()}, {in.q, in.k, in.v});
+  };
+  const auto a = gradients(cpu, wanted), b = gradients(cuda, found);
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_LT(apart(a[i], b[i]), 0.06) << "qkv"[i];
+  }
+}
+
+// Memory-efficient attention, and cuDNN in pieces.
+constexpr int64_t kCudaLengths[] = {300, 1500, 2100};
+
 TEST(BlockSparseAttention, CudaGivesWhatTheCpuGives) {
   if (!torch::cuda::is_available()) {
     GTEST_SKIP() << "no CUDA device";
   }
-  for (const int64_t n : {300, 1500, 2100}) {  // memory-efficient attention, and cuDNN in pieces
-    SCOPED_TRACE(n);
-    torch::manual_seed(3);
-    const auto on_both = [&](int64_t heads) {
-      const Tensor x = torch::randint(-8, 9, {2 * n, heads, 64}).div(8).to(torch::kBFloat16);
-      return std::pair{x.clone().requires_grad_(true),
-                       x.to(torch::kCUDA).detach().requires_grad_(true)};
-    };
-    const auto q = on_both(8), k = on_both(2), v = on_both(2);
-    const BlockSparseInput cpu{q.first, k.first, v.first, 2, 0.125},
-        cuda{q.second, k.second, v.second, 2, 0.125};
-    const BlockSparseOutput wanted = block_sparse_attention(cpu, {}),
-                            found = block_sparse_attention(cuda, {});
-    const auto apart = [](const Tensor& a, const Tensor& b) {
-      const Tensor wide = a.to(torch::kFloat64);
-      return ((wide - b.to(torch::kCPU, torch::kFloat64)).norm() / wide.norm()).item<double>();
-    };
-    EXPECT_LT(apart(wanted.full, found.full), 0.02);
-    EXPECT_LT(apart(wanted.sparse, found.sparse), 0.05);
-    EXPECT_LT(apart(wanted.kept, found.kept), 0.02);
-    const Tensor weights = torch::randn(q.first.sizes()).to(torch::kBFloat16);
-    const auto gradients = [&](const BlockSparseInput& in, const BlockSparseOutput& out) {
-      const Tensor w = weights.to(in.q.device());
-      return torch::autograd::grad({((out.full - 2 * out.sparse) * w).sum()}, {in.q, in.k, in.v});
-    };
-    const auto a = gradients(cpu, wanted), b = gradients(cuda, found);
-    for (size_t i = 0; i < a.size(); ++i) {
-      EXPECT_LT(apart(a[i], b[i]), 0.06) << "qkv"[i];
-    }
+  for (const int64_t n : kCudaLengths) {
+    expect_cuda_gives_what_the_cpu_gives(n, [](const BlockSparseInput& in) {
+      const BlockSparseOutput out = block_sparse_attention(in, {});
+      return out.full - 2 * out.sparse;
+    });
+    expect_cuda_gives_what_the_cpu_gives(n, [](const BlockSparseInput& in) {
+      return block_sparse_attention(in, {}, {false, true}).sparse;
+    });
+  }
+}
+
+TEST(NsaBranches, CudaGivesWhatTheCpuGives) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  for (const int64_t n : kCudaLengths) {
+    expect_cuda_gives_what_the_cpu_gives(
+        n, [](const BlockSparseInput& in) { return compressed_attention(in, 16); });
+    expect_cuda_gives_what_the_cpu_gives(
+        n, [](const BlockSparseInput& in) { return window_attention(in, 128); });
   }
 }
 

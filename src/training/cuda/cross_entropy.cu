@@ -3,6 +3,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <cmath>
+
 #include "training/cuda/softmax_rows.cuh"
 
 namespace ssa::cuda {
@@ -39,7 +41,9 @@ __global__ void __launch_bounds__(kThreads)
     warps[threadIdx.x / 32] = mine;
   }
   const int target = static_cast<int>(targets[blockIdx.x]);
-  const float wanted = __bfloat162float(reinterpret_cast<const __nv_bfloat16*>(row)[target]);
+  const bool is_column = target >= 0 && target < columns;  // else the loss says so: NaN
+  const float wanted =
+      is_column ? __bfloat162float(reinterpret_cast<const __nv_bfloat16*>(row)[target]) : NAN;
   __syncthreads();
   Softmax whole = warps[0];
 #pragma unroll
