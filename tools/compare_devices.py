@@ -13,16 +13,17 @@ from safetensors.torch import load_file
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "tests/golden/models"
 BARS = {"f32": 1e-3, "f64": 1e-5}  # angles are float32 in either, and devices round cos and sin differently
+GISTS = ["--chunk", "4,2", "--plain-chunks", "--gist-ids", "90,91,92"]
 MODES = {
     "full": [],
-    "gists": ["--chunk", "4,2"],
-    "ssa": ["--chunk", "4,2", "--mass", "0.9"],
+    "gists": GISTS,
+    "ssa": [*GISTS, "--mass", "0.9"],
 }
 
 
 def logits(program, model, ids, out, mode, dtype, device, extra):
     command = [program, "logits", str(model), "--ids", ids, "--out", out, "--dtype", dtype, "--device", device,
-               "--attention", mode, "--plain-chunks", "--gist-ids", "90,91,92", *extra]
+               "--attention", mode, *extra]
     subprocess.run(command, check=True)
     return load_file(out)["logits"].double()
 

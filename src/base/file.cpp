@@ -50,7 +50,17 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
-  temporary_ = path_;
+  std::error_code ignored;
+  const fs::file_type type = fs::status(path_, ignored).type();
+  if (type == fs::file_type::character || type == fs::file_type::fifo ||
+      type == fs::file_type::socket) {
+    file_ = std::fopen(path_.c_str(), "wbe");
+    check(file_ != nullptr, "cannot write ", path_.string(), ": ", std::strerror(errno));
+    return;
+  }
+  const fs::path target = fs::is_symlink(path_, ignored) ? fs::canonical(path_, ignored) : path_;
+  target_ = target.empty() ? path_ : target;
+  temporary_ = target_;
   temporary_ += concat(".partial-", ::getpid());
   file_ = std::fopen(temporary_.c_str(), "wbe");
   check(file_ != nullptr, "cannot write ", path_.string(), ": ", std::strerror(errno));
@@ -58,8 +68,11 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
 }
 
 AtomicFile::~AtomicFile() {
-  if (file_ != nullptr) {
-    std::fclose(file_);
+  if (file_ == nullptr) {
+    return;
+  }
+  std::fclose(file_);
+  if (!temporary_.empty()) {
     std::error_code ignored;
     fs::remove(temporary_, ignored);
     keep_on_interrupt(temporary_);
@@ -79,11 +92,15 @@ void AtomicFile::write(std::string_view text) {
 }
 
 void AtomicFile::commit() {
-  const bool flushed = std::fflush(file_) == 0 && ::fsync(::fileno(file_)) == 0;
+  const bool flushed =
+      std::fflush(file_) == 0 && (temporary_.empty() || ::fsync(::fileno(file_)) == 0);
   check(flushed, "cannot write ", path_.string(), ": ", std::strerror(errno));
   std::fclose(std::exchange(file_, nullptr));
+  if (temporary_.empty()) {
+    return;
+  }
   std::error_code error;
-  fs::rename(temporary_, path_, error);
+  fs::rename(temporary_, target_, error);
   keep_on_interrupt(temporary_);
   if (error) {
     std::error_code ignored;

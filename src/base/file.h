@@ -31,7 +31,8 @@ class MappedFile {
 };
 
 /// A file written under a temporary name in the target's folder and renamed by commit(); destroyed
-/// before that, it leaves nothing behind. Not thread-safe.
+/// before that, it leaves nothing behind. A link's target is replaced, not the link; a device or a
+/// pipe (/dev/null, /dev/stdout) is written to as it is. Not thread-safe.
 class AtomicFile {
  public:
   /// Throws Error naming the path if the temporary cannot be made.
@@ -47,8 +48,9 @@ class AtomicFile {
   void commit();
 
  private:
-  std::filesystem::path path_;
-  std::filesystem::path temporary_;
+  std::filesystem::path path_;       // as given
+  std::filesystem::path target_;     // path_ behind links
+  std::filesystem::path temporary_;  // empty: written in place
   std::FILE* file_ = nullptr;
 };
 

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <csignal>
 #include <cstring>
 #include <mutex>
 
@@ -42,6 +43,14 @@ void remove_folder(const char* path) {
 }
 
 }  // namespace
+
+bool catch_signal(int signal, void (*handler)(int)) {
+  struct sigaction present = {};
+  if (::sigaction(signal, nullptr, &present) == 0 && present.sa_handler == SIG_IGN) {
+    return false;
+  }
+  return std::signal(signal, handler) != SIG_ERR;
+}
 
 void remove_on_interrupt(const std::filesystem::path& path) {
   const std::string text = std::filesystem::absolute(path).string();

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/escapes.h"
 #include "base/file.h"
 
 namespace ssa {
@@ -15,7 +16,8 @@ constexpr size_t kMaxDepth = 256;  // dump and destruction recurse, so nesting i
 /// every key it adds, which takes half a minute for a vocabulary of 150 000 tokens.
 class TreeBuilder final : public nlohmann::json_sax<Json> {
  public:
-  explicit TreeBuilder(std::string_view what) : what_(what) {}
+  TreeBuilder(std::string_view text, std::string_view what)
+      : what_(what), one_line_(text.find('\n') == std::string_view::npos) {}
   Json take() { return std::move(root_); }
 
   bool null() override { return add(nullptr); }
@@ -40,10 +42,13 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t, const std::string&, const Json::exception& error) override {
     // "[json.exception.parse_error.101] parse error at line 1, column 2: ..." -> what follows the
-    // bracket
-    const std::string message = error.what();
-    const size_t bracket = message.find("] ");
-    fail(what_, ": ", bracket == std::string::npos ? message : message.substr(bracket + 2));
+    // bracket, without the line of a text that has but one: `what` may name a row of a file.
+    std::string message = error.what();
+    message.erase(0, message.starts_with("[") ? message.find("] ") + 2 : 0);
+    if (const size_t line = message.find(kLineOne); one_line_ && line != std::string::npos) {
+      message.erase(line, kLineOne.size());
+    }
+    fail(what_, ": ", escape_invalid_utf8(message));
   }
 
  private:
@@ -82,7 +87,10 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
     }
   }
 
+  static constexpr std::string_view kLineOne = "line 1, ";
+
   std::string_view what_;
+  bool one_line_;
   Json root_;
   std::vector<Json*> open_;  // the containers around the current position, outermost first
 };
@@ -116,7 +124,7 @@ constexpr const char* type_name() {
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view what) {
-  TreeBuilder builder(what);
+  TreeBuilder builder(text, what);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }

@@ -10,8 +10,9 @@ namespace ssa {
 /// Keeps the order of keys, so that a file that is read and saved again stays recognisable.
 using Json = nlohmann::ordered_json;
 
-/// Parses `text`. Throws Error "WHAT: ..." on a syntax error (with line and column), nesting deeper
-/// than 256, or a key that stands twice in one object. Linear in the text's size.
+/// Parses `text`. Throws Error "WHAT: ..." on a syntax error (with its column, and its line where
+/// `text` has several; bytes that are not UTF-8 as "\xff"), nesting deeper than 256, or a key that
+/// stands twice in one object. Linear in the text's size.
 Json parse_json(std::string_view text, std::string_view what);
 
 /// Reads and parses a file; throws Error naming the path.

@@ -2,17 +2,18 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <string>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "base/text.h"
 #include "cli/chat_frame.h"
 #include "cli/command.h"
 #include "cli/generation_session.h"
+#include "cli/output_files.h"
 #include "cli/prompt_flags.h"
 
 namespace ssa {
@@ -60,11 +61,10 @@ std::vector<int64_t> encode_question(const GenerationSession& session,
   return session.tokenizer().encode(spans, {.add_special = false});
 }
 
-/// Before any work: a trace that cannot be written is no surprise at the end.
-void check_writable(const std::string& path) {
-  if (!path.empty()) {
-    AtomicFile probe{std::filesystem::path(path)};
-  }
+/// https://no-color.org: any value but an empty one.
+bool wants_colour() {
+  const char* no_colour = std::getenv("NO_COLOR");
+  return isatty(STDERR_FILENO) == 1 && (no_colour == nullptr || *no_colour == '\0');
 }
 
 /// The same questions under full attention by the untouched base, whose weights are there already:
@@ -78,7 +78,7 @@ class FullComparison {
 
   void answer(const PromptParts& parts) {
     const SwitchedOff base(adapter_);
-    log_info("the same with full attention", adapter_ ? ", without the adapter:" : ":");
+    std::printf("full attention%s:\n", adapter_ ? ", without the adapter" : "");
     session_.answer(parts);
   }
 
@@ -113,7 +113,9 @@ void run_ask(const AskFlags& flags) {
     session.answer(parts);
     const std::optional<ShownChunks> shown = session.shown_chunks();
     if (flags.show && shown) {
-      std::fputs(show_unfolding(session.record(), *shown, session.tokenizer()).c_str(), stderr);
+      const std::string text =
+          show_unfolding(session.record(), *shown, session.tokenizer(), wants_colour());
+      std::fputs(text.c_str(), stderr);
     }
     if (!flags.trace.empty() && shown) {
       write_file(flags.trace, trace_unfolding(session.record(), *shown, session.tokenizer()));
@@ -159,12 +161,16 @@ void add_ask_command(CLI::App& root) {
   app->add_option(
       "-q,--question", flags->question, "The question (default: lines of standard input)");
   app->add_option("--system", flags->system, "System message");
-  app->add_flag("--show",
-                flags->show,
-                "Show which chunks or blocks were opened, in colour, on standard error");
-  app->add_flag("--compare-full",
-                flags->compare_full,
-                "Answer each question a second time with full attention, without the adapter");
+  app->add_flag(
+      "--show",
+      flags->show,
+      "Show which chunks or blocks were opened on standard error: in colour on a terminal, "
+      "unless NO_COLOR is set, else as [12x text]");
+  app->add_flag(
+      "--compare-full",
+      flags->compare_full,
+      "Answer each question a second time with full attention, without the adapter; a line "
+      "'full attention:' stands between the answers");
   app->add_option("--trace", flags->trace, "JSON file with the opened chunks or blocks");
   add_generation_flags(*app, flags->generation);
   app->callback([flags] {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -41,7 +42,23 @@ std::vector<std::string> names(const Table& table) {
   return all;
 }
 
+/// Parses the value once while the command line is read, so that a wrong one is a mistake there.
+template <class Parse>
+CLI::Validator parsed_by(Parse parse) {
+  return CLI::Validator(
+      [parse](const std::string& text) {
+        try {
+          parse(text);
+          return std::string();
+        } catch (const Error& error) {
+          return std::string(error.what());
+        }
+      },
+      "");
+}
+
 std::vector<int64_t> parse_gist_ids(const std::string& text) {
+  constexpr size_t kMaxIds = kGistTokens.size();
   std::vector<int64_t> ids;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(',', begin), text.size());
@@ -53,13 +70,14 @@ std::vector<int64_t> parse_gist_ids(const std::string& text) {
     } catch (const std::exception&) {
       used = 0;
     }
-    if (used == 0 || used != part.size() || id < 0) {
-      throw UsageError("--gist-ids " + text +
-                       ": expected up to three token ids, such as 49152,49153,49154");
-    }
-    ids.push_back(id);
+    ids.push_back(used == part.size() ? id : -1);
     begin = end + 1;
   }
+  const std::set<int64_t> different(ids.begin(), ids.end());
+  check(ids.size() <= kMaxIds && different.size() == ids.size() && *different.begin() >= 0,
+        "'",
+        text,
+        "': expected up to three different token ids, such as 49152,49153,49154");
   return ids;
 }
 
@@ -68,10 +86,12 @@ void override_settings(GistSettings& settings, const AttentionFlags& flags) {
     settings.chunk = parse_chunk_sizes(flags.chunk);
   } else if (flags.ratio) {
     const auto ratio = static_cast<int64_t>(*flags.ratio);
-    check(static_cast<double>(ratio) == *flags.ratio,
-          "--ratio ",
-          *flags.ratio,
-          " alone picks a chunk size and must be whole; name one with --chunk");
+    if (static_cast<double>(ratio) != *flags.ratio) {
+      throw UsageError(
+          concat("--ratio ",
+                 *flags.ratio,
+                 " alone picks a chunk size and must be whole; name one with --chunk"));
+    }
     settings.chunk = settings.chunk_for_ratio(ratio);
   }
   settings.sink = flags.sink.value_or(settings.sink);
@@ -123,7 +143,9 @@ std::vector<int64_t> find_gist_ids(const AttentionFlags& flags,
 }
 
 void add_layout_flags(CLI::App& app, AttentionFlags& flags) {
-  app.add_option("--chunk", flags.chunk, "Chunk size, or sizes of each level: 8, or 4,4 (H-SSA)");
+  flags.app = &app;
+  app.add_option("--chunk", flags.chunk, "Chunk size, or sizes of each level: 8, or 4,4 (H-SSA)")
+      ->check(parsed_by(parse_chunk_sizes));
   app.add_option("--sink", flags.sink, "First tokens that all later ones see (default 3)");
   app.add_option("--previous-chunks",
                  flags.previous_chunks,
@@ -132,9 +154,10 @@ void add_layout_flags(CLI::App& app, AttentionFlags& flags) {
   app.add_flag(
       "--plain-chunks", flags.plain_chunks, "Count tokens; do not move gists to word boundaries");
   app.add_option(
-      "--gist-ids",
-      flags.gist_ids,
-      "Token ids of <gist>, <Gist>, <MGist>, where neither tokenizer nor config.json has them");
+         "--gist-ids",
+         flags.gist_ids,
+         "Token ids of <gist>, <Gist>, <MGist>, where neither tokenizer nor config.json has them")
+      ->check(parsed_by(parse_gist_ids));
 }
 
 void add_attention_flags(CLI::App& app, AttentionFlags& flags) {

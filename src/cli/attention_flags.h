@@ -31,9 +31,11 @@ struct AttentionFlags {
   std::string kv_dtype = "auto";  // f32, bf16, int8; auto: the model's
   std::string kernels = "auto";   // reference: plain LibTorch
   BlockFlags blocks;
+  const CLI::App* app = nullptr;  // whose flags these are; null: nobody gave them
 };
 
-/// Adds --chunk, --sink, --previous-chunks, --plain-chunks and --gist-ids.
+/// Adds --chunk, --sink, --previous-chunks, --plain-chunks and --gist-ids. `app` must outlive the
+/// flags.
 void add_layout_flags(CLI::App& app, AttentionFlags& flags);
 /// Adds those, add_block_flags()'s, and --attention, --ratio, --budget, --mass, --pivot, --select,
 /// --dense-below, --kv-dtype and --kernels.

@@ -1,10 +1,13 @@
 #include "cli/attention_plan.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/block_attention.h"
@@ -32,47 +35,67 @@ AttentionMode resolve_mode(const AttentionFlags& flags, const ModelConfig& confi
                                   : AttentionMode::kFull;
 }
 
-/// The first flag given that is about gists; null if none was.
-const char* first_gist_flag(const AttentionFlags& flags) {
-  const std::pair<bool, const char*> given[] = {
-      {!flags.chunk.empty(), "--chunk"},
-      {flags.ratio.has_value(), "--ratio"},
-      {flags.budget.has_value(), "--budget"},
-      {flags.mass.has_value(), "--mass"},
-      {flags.pivot.has_value(), "--pivot"},
-      {flags.select != AttentionFlags().select, "--select"},
-      {flags.sink.has_value(), "--sink"},
-      {flags.previous_chunks.has_value(), "--previous-chunks"},
-      {flags.plain_chunks, "--plain-chunks"},
-      {!flags.gist_ids.empty(), "--gist-ids"}};
-  for (const auto& [is_given, name] : given) {
-    if (is_given) {
-      return name;
-    }
-  }
-  return nullptr;
+/// Flags about gists; those about unfolding them come first.
+constexpr std::array kGistFlags = {"--budget",
+                                   "--mass",
+                                   "--pivot",
+                                   "--select",
+                                   "--ratio",
+                                   "--chunk",
+                                   "--sink",
+                                   "--previous-chunks",
+                                   "--plain-chunks",
+                                   "--gist-ids"};
+constexpr size_t kUnfoldingFlags = 4;
+
+/// Those that the mode does not follow.
+std::span<const char* const> foreign_gist_flags(AttentionMode mode) {
+  const std::span<const char* const> all(kGistFlags);
+  return all.first(mode == AttentionMode::kSsa     ? 0
+                   : mode == AttentionMode::kGists ? kUnfoldingFlags
+                                                   : all.size());
 }
 
-/// Flags of another mode would be ignored without a word.
-void check_flags_of_mode(const AttentionFlags& flags,
-                         const ModelConfig& config,
-                         AttentionMode mode) {
+void check_gist_flags(const AttentionFlags& flags, const ModelConfig& config, AttentionMode mode) {
+  const char* flag = first_given(flags.app, foreign_gist_flags(mode));
+  if (flag == nullptr) {
+    return;
+  }
   if (mode == AttentionMode::kSparse) {
-    const char* gist_flag = first_gist_flag(flags);
-    check(gist_flag == nullptr,
-          gist_flag,
-          " is about gists; --attention sparse takes --block-size, --blocks and --block-rule");
+    throw UsageError(concat(
+        flag, " is about gists; --attention sparse takes --block-size, --blocks and --block-rule"));
+  }
+  const std::string_view reason = !flags.mode.empty() ? ""
+                                  : config.architecture == Architecture::kLlamaNsa
+                                      ? "; a llama-nsa model has no gists"
+                                      : "; this checkpoint has no gists: "
+                                        "add --pivot mean, or --adapter";
+  log_warning(
+      flag, " has no effect with attention ", attention_mode_name(mode), ": it is for ssa", reason);
+}
+
+void check_block_flags(const AttentionFlags& flags, const ModelConfig& config, AttentionMode mode) {
+  if (mode == AttentionMode::kSparse) {
     return;
   }
   const bool names_model =
       config.architecture == Architecture::kLlamaNsa || flags.blocks.variant == "fullattn";
-  const char* block_flag = flags.blocks.first_given() != nullptr  ? flags.blocks.first_given()
-                           : flags.blocks.variant && !names_model ? "--variant"
-                                                                  : nullptr;
-  check(block_flag == nullptr,
-        block_flag,
-        " is about --attention sparse, and the mode is ",
-        attention_mode_name(mode));
+  const char* variant = names_model ? nullptr : first_given(flags.app, std::array{"--variant"});
+  const char* blocks = flags.blocks.first_given();
+  if (const char* flag = blocks != nullptr ? blocks : variant) {
+    throw UsageError(
+        concat(flag, " is about --attention sparse, and the mode is ", attention_mode_name(mode)));
+  }
+}
+
+/// Flags of another mode are not passed over without a word: the same flags for all modes, as
+/// scripts give them, get a warning, contradictions an error. What the environment says is for all
+/// commands.
+void check_flags_of_mode(const AttentionFlags& flags,
+                         const ModelConfig& config,
+                         AttentionMode mode) {
+  check_gist_flags(flags, config, mode);
+  check_block_flags(flags, config, mode);
 }
 
 /// Why our own kernels cannot serve a model; empty if they can.

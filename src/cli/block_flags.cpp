@@ -57,13 +57,26 @@ int64_t check_window(BlockVariant variant, const ModelConfig& config) {
   return window;
 }
 
+/// What the flags put out of range is a mistake of the command line, and else of config.json.
+void check_options(const BlockOptions& options, const BlockFlags& flags) {
+  try {
+    check_block_options(options);
+  } catch (const Error& error) {
+    if (flags.block_size || flags.n_blocks || flags.rule) {
+      throw UsageError(error.what());
+    }
+    throw;
+  }
+}
+
 }  // namespace
 
 const char* BlockFlags::first_given() const {
-  return block_size ? "--block-size" : n_blocks ? "--blocks" : rule ? "--block-rule" : nullptr;
+  return ssa::first_given(app, std::array{"--block-size", "--blocks", "--block-rule"});
 }
 
 void add_block_flags(CLI::App& app, BlockFlags& flags) {
+  flags.app = &app;
   app.add_option("--block-size",
                  flags.block_size,
                  "Of --attention sparse: tokens a block (default: the model's, or 16)");
@@ -114,7 +127,7 @@ BlockPlan plan_blocks(const BlockFlags& flags, const ModelConfig& config) {
   plan.options.block_size = flags.block_size.value_or(plan.options.block_size);
   plan.options.n_blocks = flags.n_blocks.value_or(plan.options.n_blocks);
   plan.options.rule = flags.rule == "published" ? BlockRule::kPublished : BlockRule::kExact;
-  check_block_options(plan.options);
+  check_options(plan.options, flags);
   return plan;
 }
 

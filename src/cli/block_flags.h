@@ -14,12 +14,14 @@ namespace ssa {
 struct BlockFlags {
   std::optional<int64_t> block_size, n_blocks;
   std::optional<std::string> rule, variant;
+  const CLI::App* app = nullptr;  // whose flags these are; null: nobody gave them
 
-  /// The first of --block-size, --blocks and --block-rule that was given; null if none was.
+  /// The first of --block-size, --blocks and --block-rule on the command line; null if there is
+  /// none.
   const char* first_given() const;
 };
 
-/// Adds --block-size, --blocks, --block-rule and --variant.
+/// Adds --block-size, --blocks, --block-rule and --variant. `app` must outlive the flags.
 void add_block_flags(CLI::App& app, BlockFlags& flags);
 
 /// What a checkpoint was trained as: all four look the same on disk.
@@ -44,8 +46,8 @@ BlockVariant resolve_variant(const BlockFlags& flags, const ModelConfig& config)
 bool is_sparse_by_default(const BlockFlags& flags, const ModelConfig& config);
 
 /// Block size and count: the flags', else config.json's of a llama-nsa model, else 16 and 16.
-/// Throws Error for options out of range, NSA on a model without gates, and windows that the
-/// variant does not know.
+/// Throws UsageError for flags out of range, Error for a config.json out of range, NSA on a model
+/// without gates, and windows that the variant does not know.
 BlockPlan plan_blocks(const BlockFlags& flags, const ModelConfig& config);
 
 /// "sparse, 16 blocks of 16, exact rule" and for NSA "..., NSA with a window of 128".

@@ -1,11 +1,34 @@
 #include "cli/command.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 
+#include "base/error.h"
 #include "base/text.h"
 
 namespace ssa {
+namespace {
+
+struct LlamaFlag {
+  std::string_view name;
+  const char* here;  // what does its work in this program
+};
+constexpr std::array kLlamaFlags = {
+    LlamaFlag{"-ngl", "--device cuda"},
+    LlamaFlag{"-mg", "--device cuda:N"},
+    LlamaFlag{"-sm", "one device alone, --device cuda:N"},
+    LlamaFlag{"-ts", "one device alone, --device cuda:N"},
+    LlamaFlag{"-fa", "nothing, there is no slower way to switch off"},
+    LlamaFlag{"-ctk", "--kv-dtype"},
+    LlamaFlag{"-ctv", "--kv-dtype"},
+    LlamaFlag{"-ub", "-b"},
+    LlamaFlag{"-sys", "--system"},
+    LlamaFlag{"-cnv", "--chat, or ssa ask"},
+    LlamaFlag{"-no-cnv", "nothing, --chat is off unless given"},
+    LlamaFlag{"-hf", "-m with a local file or folder"}};
+
+}  // namespace
 
 void add_environment_names(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
@@ -18,6 +41,35 @@ void add_environment_names(CLI::App& app) {
       return c == '-' ? '_' : static_cast<char>(std::toupper(c));
     });
     option->envname(name);
+  }
+}
+
+const char* first_given(const CLI::App* app, std::span<const char* const> flags) {
+  if (app == nullptr) {
+    return nullptr;
+  }
+  for (const CLI::Option* option : app->parse_order()) {
+    for (const char* flag : flags) {
+      if (option->check_name(flag)) {
+        return flag;
+      }
+    }
+  }
+  return nullptr;
+}
+
+void refuse_llama_flags(std::span<const char* const> words) {
+  for (const std::string_view word : words) {
+    if (word == "--") {
+      return;
+    }
+    const std::string_view name = word.substr(0, word.find('='));
+    const auto known = std::find_if(kLlamaFlags.begin(),
+                                    kLlamaFlags.end(),
+                                    [&](const LlamaFlag& flag) { return flag.name == name; });
+    if (known != kLlamaFlags.end()) {
+      throw UsageError(concat(name, " is llama.cpp's; here: ", known->here));
+    }
   }
 }
 
@@ -38,6 +90,17 @@ std::string describe_unknown_flag(const CLI::App& app, const std::string& flag) 
   const std::string what = given.starts_with("-") ? "a flag" : "an argument";
   return given + " is not " + what + " of '" + where + "'" +
          (near.empty() ? "; see --help" : "; did you mean " + near + "?");
+}
+
+CLI::Validator not_empty(const std::string& complaint) {
+  return CLI::Validator(
+      [complaint](const std::string& value) {
+        if (value.empty()) {
+          throw UsageError(complaint);
+        }
+        return std::string();
+      },
+      "");
 }
 
 void exclude_each_other(const std::vector<CLI::Option*>& options) {

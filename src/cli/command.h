@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <span>
 
 namespace ssa {
 
@@ -23,8 +24,21 @@ void add_eval_command(CLI::App& root);
 /// The flag wins.
 void add_environment_names(CLI::App& app);
 
+/// The first of the flags that stands on the command line; null if none does. Values from the
+/// environment do not count. `app` may be null: nothing was parsed. Names as "--chunk".
+const char* first_given(const CLI::App* app, std::span<const char* const> flags);
+
+/// Throws UsageError for a word that is one of llama.cpp's flags of several letters behind one
+/// dash, saying what does its work here: CLI11 would read "-ngl" as -n with the value "gl". Words
+/// behind "--" are nobody's flags.
+void refuse_llama_flags(std::span<const char* const> words);
+
 /// "--tpo-k is not a flag of 'ssa generate'; did you mean --top-k?"
 std::string describe_unknown_flag(const CLI::App& app, const std::string& flag);
+
+/// A check that throws UsageError with the complaint for an empty value, which would else count as
+/// not given.
+CLI::Validator not_empty(const std::string& complaint);
 
 /// Marks for exclusive groups: at most one of the options may be given. Throws at parse time, as
 /// CLI11's excludes().

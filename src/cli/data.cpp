@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/escapes.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -89,21 +90,6 @@ QaFormat model_qa_format(const DataModel& model, const std::string& path) {
   check(model.checkpoint != nullptr || is_present(fs::path(path) / "config.json"),
         "--chat needs a model with a chat template, not a tokenizer alone");
   return chat_qa_format(model.checkpoint ? *model.checkpoint : *open_checkpoint(path));
-}
-
-/// "\n" and "\0" as they are typed in a shell.
-std::string unescape(const std::string& text) {
-  std::string result;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool escape = text[i] == '\\' && i + 1 < text.size();
-    const char letter = escape ? text[++i] : text[i];
-    result += !escape         ? letter
-              : letter == 'n' ? '\n'
-              : letter == 't' ? '\t'
-              : letter == '0' ? '\0'
-                              : letter;
-  }
-  return result;
 }
 
 void run_data_build(const DataBuildFlags& flags) {
@@ -276,13 +262,14 @@ void add_build_command(CLI::App& root) {
   app->add_option(
       "--separator",
       flags->separator,
-      "What parts the documents of a text file, e.g. '\\n---\\n' (default: a NUL byte)");
+      concat("What parts the documents of a text file, e.g. '\\n---\\n' (default: a NUL byte) ",
+             kEscapesHelp));
   app->add_flag("--add-eos", flags->add_eos, "Put EOS behind every document or answer");
   app->add_option("--eos", flags->eos, "The token for that (default: the model's EOS)");
   CLI::Option* chat =
       app->add_flag("--chat", flags->chat, "kind qa: put the rows into the model's chat template");
   const auto add_format = [&](const char* name, std::string& value, const char* description) {
-    app->add_option(name, value, description)->excludes(chat);
+    app->add_option(name, value, concat(description, " ", kEscapesHelp))->excludes(chat);
   };
   add_format(
       "--header", format.header, "kind qa: a piece in front of the documents (default: none)");

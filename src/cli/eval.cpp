@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/escapes.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/attention_plan.h"
@@ -11,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/eval_sparsity.h"
 #include "cli/model_flags.h"
+#include "cli/output_files.h"
 #include "cli/progress_bar.h"
 #include "cli/prompt_flags.h"
 #include "evaluation/eval_results.h"
@@ -44,10 +46,14 @@ PromptFormat prompt_format(const EvalFlags& flags, EvalTask task, const Checkpoi
   if (flags.chat) {
     format.qa = chat_qa_format(checkpoint, flags.system);
   }
-  format.qa.header = flags.header.value_or(format.qa.header);
-  format.qa.document = flags.document.value_or(format.qa.document);
-  format.qa.question = flags.question.value_or(format.qa.question);
-  format.qa.answer = flags.answer.value_or(format.qa.answer);
+  const std::pair<const std::optional<std::string>&, std::string&> given[] = {
+      {flags.header, format.qa.header},
+      {flags.document, format.qa.document},
+      {flags.question, format.qa.question},
+      {flags.answer, format.qa.answer}};
+  for (const auto& [text, target] : given) {
+    target = text ? unescape(*text) : target;
+  }
   format.prefix_tokens = flags.prefix_tokens;
   format.suffix_tokens = flags.suffix_tokens;
   return format;
@@ -65,16 +71,56 @@ std::vector<std::string> wanted_methods(const EvalFlags& flags, EvalTask task) {
   return methods;
 }
 
-/// FILE.jsonl, FILE.jsonl:METHOD, or :METHOD for this run's own lines.
-Comparison parse_comparison(const std::string& text, const std::vector<Json>& own) {
-  const size_t end = text.find(".jsonl");
-  const size_t colon = text.find(':', end == std::string::npos ? 0 : end);
-  const std::string file = text.substr(0, colon);
-  Comparison other;
-  other.method = colon == std::string::npos ? "" : text.substr(colon + 1);
-  other.lines = file.empty() ? own : read_result_lines(file);
-  return other;
+/// An --against: FILE.jsonl, FILE.jsonl:METHOD, or :METHOD for this run's own lines, as --out is.
+struct Against {
+  std::string text;
+  bool is_own = false;
+  Comparison other;  // without lines where they are the run's own
+};
+
+/// Throws Error unless `against` has lines of its method, or will have them.
+void check_method(const Against& against, const std::vector<std::string>& own_methods) {
+  const std::string& method = against.other.method;
+  const auto& lines = against.other.lines;
+  const bool found = against.is_own
+                         ? std::count(own_methods.begin(), own_methods.end(), method) > 0
+                         : std::any_of(lines.begin(), lines.end(), [&](const Json& line) {
+                             return line["method"] == method;
+                           });
+  check(method.empty() || found, "--against ", against.text, ": no results of method ", method);
 }
+
+std::vector<Against> read_against(const EvalFlags& flags, EvalTask task) {
+  std::vector<Against> all;
+  for (const std::string& text : flags.against) {
+    const size_t end = text.find(".jsonl");
+    const size_t colon = text.find(':', end == std::string::npos ? 0 : end);
+    const std::string file = text.substr(0, colon);
+    Against& against = all.emplace_back();
+    against.text = text;
+    against.is_own = file.empty() || file == flags.out;
+    against.other.method = colon == std::string::npos ? "" : text.substr(colon + 1);
+    if (!against.is_own) {
+      against.other.lines = read_result_lines(file);
+    }
+    check_method(against, wanted_methods(flags, task));
+  }
+  return all;
+}
+
+/// What a run takes and writes besides model and items. All is looked at before weights are loaded.
+struct SideFiles {
+  SideFiles(const EvalFlags& flags, EvalTask task) : against(read_against(flags, task)) {
+    if (!flags.budget_from.empty()) {
+      budgets = budgets_of(read_result_lines(flags.budget_from));
+    }
+    check_writable(flags.out);
+    check_writable(flags.summary);
+  }
+
+  std::vector<Against> against;
+  std::map<std::string, KnownBudgets> budgets;  // by item
+};
 
 EvalOptions eval_options(const EvalFlags& flags, EvalTask task, torch::Device device) {
   EvalOptions options;
@@ -109,9 +155,8 @@ std::vector<EvalPrompt> make_prompts(const std::vector<EvalItem>& items,
 std::vector<Json> evaluate(const Evaluator& evaluator,
                            EvalTask task,
                            const std::vector<EvalPrompt>& prompts,
+                           const std::map<std::string, KnownBudgets>& by_item,
                            const EvalFlags& flags) {
-  const auto by_item = flags.budget_from.empty() ? std::map<std::string, KnownBudgets>()
-                                                 : budgets_of(read_result_lines(flags.budget_from));
   std::vector<KnownBudgets> known;
   for (const EvalPrompt& prompt : prompts) {
     const auto found = by_item.find(prompt.id);
@@ -133,14 +178,19 @@ std::vector<Json> evaluate(const Evaluator& evaluator,
   return lines;
 }
 
-void print_results(const EvalFlags& flags, const std::vector<Json>& lines) {
+void print_results(const EvalFlags& flags,
+                   std::vector<Against>& against,
+                   const std::vector<Json>& lines) {
   Json summary = {{"task", flags.task}, {"model", flags.model.model}, {"data", flags.data}};
   summary["methods"] = summarize(lines);
   std::printf("%s", results_table(summary["methods"]).c_str());
-  for (const std::string& against : flags.against) {
-    Json rows = compare(lines, parse_comparison(against, lines));
-    std::printf("\nDifferences from %s\n\n%s", against.c_str(), results_table(rows).c_str());
-    summary["against"][against] = std::move(rows);
+  for (auto& [text, is_own, other] : against) {
+    if (is_own) {
+      other.lines = lines;
+    }
+    Json rows = compare(lines, other);
+    std::printf("\nDifferences from %s\n\n%s", text.c_str(), results_table(rows).c_str());
+    summary["against"][text] = std::move(rows);
   }
   if (!flags.summary.empty()) {
     write_file(flags.summary, dump_json(summary, 2) + "\n");
@@ -191,6 +241,7 @@ SparseSparseOptions sparse_options(const std::optional<AttentionPlan>& plan) {
 void run_eval(const EvalFlags& flags) {
   const EvalTask task = parse_eval_task(flags.task);
   const std::vector<EvalItem> items = read_items(flags, task);
+  SideFiles side(flags, task);
   const LoadedModel loaded = load(flags.model);
   const Checkpoint& checkpoint = *loaded.checkpoint;
   const Tokenizer tokenizer = load_tokenizer(checkpoint, flags.model.model);
@@ -216,9 +267,9 @@ void run_eval(const EvalFlags& flags) {
                       methods,
                       eval_options(flags, task, loaded.model->device()));
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<Json> lines = evaluate(evaluator, task, prompts, flags);
+  const std::vector<Json> lines = evaluate(evaluator, task, prompts, side.budgets, flags);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  print_results(flags, lines);
+  print_results(flags, side.against, lines);
   log_info(prompts.size(),
            " items, ",
            methods.size(),
@@ -285,10 +336,14 @@ void add_make_command(CLI::App& eval) {
 void add_format_flags(CLI::App& app, EvalFlags& flags) {
   auto* chat = app.add_flag("--chat", flags.chat, "Put the chat template around the prompt");
   app.add_option("--system", flags.system, "System message")->needs(chat);
-  app.add_option("--header", flags.header, "A piece in front of the documents");
-  app.add_option("--document-format", flags.document, "What stands around a document: {}");
-  app.add_option("--question-format", flags.question, "What stands around a question");
-  app.add_option("--answer-format", flags.answer, "What stands around an answer");
+  const auto add_format =
+      [&](const char* name, std::optional<std::string>& value, const char* description) {
+        app.add_option(name, value, concat(description, " ", kEscapesHelp));
+      };
+  add_format("--header", flags.header, "A piece in front of the documents");
+  add_format("--document-format", flags.document, "Text around each document: {}");
+  add_format("--question-format", flags.question, "Text around the question: {}");
+  add_format("--answer-format", flags.answer, "Text around the answer: {}");
 }
 
 }  // namespace

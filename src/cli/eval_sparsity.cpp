@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/attention_flags.h"
 #include "cli/model_flags.h"
+#include "cli/output_files.h"
 #include "cli/progress_bar.h"
 #include "cli/prompt_flags.h"
 #include "evaluation/sparsity.h"
@@ -113,6 +114,7 @@ std::vector<int64_t> encode_start(const Tokenizer& tokenizer,
 }
 
 void run_sparsity(const SparsityFlags& flags) {
+  check_writable(flags.out);
   const LoadedModel loaded = load(flags.model);
   const ModelConfig& config = loaded.model->config();
   const Tokenizer tokenizer = load_tokenizer(*loaded.checkpoint, flags.model.model);

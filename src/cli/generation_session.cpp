@@ -5,11 +5,13 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "base/escapes.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "checkpoint/fingerprint.h"
+#include "cli/output_files.h"
 #include "cli/progress_bar.h"
 #include "engine/chunk_closer.h"
 #include "engine/paged_sequence.h"
@@ -58,8 +60,9 @@ int64_t shared_tokens(const AttentionPlan& plan,
 void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
   add_attention_flags(app, flags.attention);
   add_sampling_flags(app, flags.sampling);
-  app.add_option(
-         "-n,--predict", flags.predict, "Tokens to generate (-1: until the context is full)")
+  app.add_option("-n,--predict,--n-predict",
+                 flags.predict,
+                 "Tokens to generate (-1: until the context is full)")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
       ->capture_default_str();
   app.add_option("-c,--ctx-size", flags.ctx_size, "Context in tokens (0: the model's positions)")
@@ -68,7 +71,8 @@ void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
   app.add_option("-b,--batch-size", flags.batch_size, "Prompt tokens a forward pass")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--stop", flags.stop, "String that ends the answer; may be repeated");
+  app.add_option(
+      "--stop", flags.stop, concat("String that ends the answer; may be repeated ", kEscapesHelp));
   app.add_option("--prefix-file",
                  flags.prefix_file,
                  "Keys and values of the prompt up to its suffix: read from this file, written to "
@@ -132,7 +136,9 @@ int64_t GenerationSession::begin_sequence(const PromptParts& parts, int64_t n_ne
   constexpr int64_t kReserve = 1024;  // the cache grows beyond it by itself
   CausalLM& model = *loaded_.model;
   const auto n_prompt = static_cast<int64_t>(prompt_.ids.size());
-  check_cache_memory(plan_, model, n_prompt + n_new);
+  // A context that nobody asked for is the model's, and few answers fill it.
+  const bool asked = flags_.predict >= 0 || flags_.ctx_size > 0;
+  check_cache_memory(plan_, model, n_prompt + (asked ? n_new : std::min(n_new, kReserve)));
   if (sequence_ != nullptr && parts.pieces == pieces_) {
     const int64_t kept = shared_tokens(plan_, prompt_, parts);
     sequence_->rewind(kept);
@@ -181,8 +187,7 @@ int64_t GenerationSession::load_prefix_file(const PromptParts& parts) {
         ": only own kernels' cache is kept in files; it serves f32 and bf16 models on the CPU");
   prefix_is_saved_ = is_present(flags_.prefix_file);
   if (!prefix_is_saved_) {
-    AtomicFile probe{std::filesystem::path(
-        flags_.prefix_file)};  // that it cannot be written is no surprise at the end
+    check_writable(flags_.prefix_file);
     return 0;
   }
   const PrefixState state = prefix_state(parts, paged->cache());
@@ -208,7 +213,9 @@ void GenerationSession::answer(const PromptParts& parts) {
   options.max_new_tokens = tokens_to_predict(parts.n_tokens());
   options.prefill_piece = flags_.batch_size;
   options.sampling = flags_.sampling;
-  options.stop = flags_.stop;
+  for (const std::string& text : flags_.stop) {
+    options.stop.push_back(unescape(text));
+  }
   if (!flags_.ignore_eos) {
     options.stop_tokens = loaded_.model->config().eos_token_ids;
   }

@@ -9,6 +9,7 @@
 #include "cli/attention_plan.h"
 #include "cli/command.h"
 #include "cli/model_flags.h"
+#include "cli/output_files.h"
 #include "cli/progress_bar.h"
 #include "cli/prompt_files.h"
 #include "engine/sequence.h"
@@ -105,6 +106,7 @@ int64_t prompt_length(const LogitsFlags& flags, const LaidPrompt& prompt, bool h
 }
 
 void run_logits(const LogitsFlags& flags) {
+  check_writable(flags.out);
   const LoadedModel loaded = load(flags.model);
   CausalLM& model = *loaded.model;
   const std::optional<Tokenizer> tokenizer = find_tokenizer(*loaded.checkpoint);

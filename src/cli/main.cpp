@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/escapes.h"
 #include "base/interrupt.h"
 #include "base/text.h"
 #include "cli/command.h"
@@ -23,7 +24,7 @@ extern "C" void on_signal(int signal) {
 
 void install_signal_handlers() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    std::signal(signal, on_signal);
+    ssa::catch_signal(signal, on_signal);
   }
   std::signal(SIGPIPE, SIG_DFL);  // `ssa generate ... | head` ends quietly
 }
@@ -33,7 +34,7 @@ std::string first_line(const std::string& text) {
 }
 
 int report(const std::string& message, int code) {
-  std::fprintf(stderr, "ssa: %s\n", message.c_str());
+  std::fprintf(stderr, "ssa: %s\n", ssa::escape_invalid_utf8(message).c_str());
   return code;
 }
 
@@ -60,6 +61,7 @@ void check_command(const CLI::App& root, const std::string& word) {
 int run(CLI::App& root, int argc, char** argv) {
   try {
     if (argc > 1) {
+      ssa::refuse_llama_flags({argv + 1, static_cast<size_t>(argc - 1)});
       check_command(root, argv[1]);
     }
     root.parse(argc, argv);

@@ -1,6 +1,6 @@
 #include "cli/prompt_files.h"
 
-#include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -12,6 +12,12 @@ constexpr const char* kForms =
     "expected a list of token ids, {\"ids\": [...]}, {\"prefix\": [...], \"suffix\": [...]} or "
     "{\"pieces\": [[...], ...], \"suffix\": [...]}";
 
+/// nlohmann's get<int64_t>() would wrap what lies above.
+bool is_token_id(const Json& id) {
+  return id.is_number_unsigned() &&
+         id.get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()};
+}
+
 std::vector<int64_t> parse_ids(const Json& list, const std::string& where) {
   check(list.is_array(),
         where,
@@ -19,11 +25,11 @@ std::vector<int64_t> parse_ids(const Json& list, const std::string& where) {
         dump_json(list).substr(0, 40));
   std::vector<int64_t> ids;
   for (const Json& id : list) {
-    check(id.is_number_integer(),
+    check(is_token_id(id),
           where,
           ": token id ",
           dump_json(id).substr(0, 40),
-          " is not an integer");
+          " is not an integer from 0 to 2^63 - 1");
     ids.push_back(id.get<int64_t>());
   }
   return ids;
@@ -81,7 +87,8 @@ std::function<void()> add_text_or_ids_flags(CLI::App& app,
   auto* ids_option =
       app.add_option("--ids",
                      ids_file,
-                     "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}");
+                     "JSON file: token ids, {\"prefix\", \"suffix\"} or {\"pieces\", \"suffix\"}")
+          ->check(not_empty("--ids: the file's name is empty"));
   exclude_each_other({text_option, ids_option});
   return [&app, text_option, ids_option] {
     if (text_option->empty() && ids_option->empty()) {

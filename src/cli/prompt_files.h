@@ -12,7 +12,7 @@ namespace ssa {
 /// A list of token ids or {"ids": [...]} (one piece, no suffix), {"prefix": [...], "suffix":
 /// [...]}, or
 /// {"pieces": [[...], ...], "suffix": [...]}. Throws Error naming the file and the key or value
-/// that is wrong.
+/// that is wrong: ids are integers from 0 on.
 PromptParts read_prompt_parts(const std::string& path);
 
 /// Adds --text, and --ids with a file for read_prompt_parts(); one excludes the other. What comes

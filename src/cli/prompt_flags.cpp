@@ -24,8 +24,10 @@ std::string token_text(const Json& config, const char* key) {
 }  // namespace
 
 void add_prompt_flags(CLI::App& app, PromptFlags& flags) {
-  auto* text = app.add_option("-p,--prompt", flags.text, "The prompt (default: standard input)");
-  auto* file = app.add_option("-f,--file", flags.file, "File with the prompt; - is standard input");
+  auto* text = app.add_option("-p,--prompt", flags.text, "The prompt (default: standard input)")
+                   ->check(not_empty("-p: the prompt is empty"));
+  auto* file = app.add_option("-f,--file", flags.file, "File with the prompt; - is standard input")
+                   ->check(not_empty("-f: the file's name is empty"));
   exclude_each_other({text, file});
   auto* chat =
       app.add_flag("--chat", flags.chat, "The prompt is a message: apply the chat template");

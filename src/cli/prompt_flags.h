@@ -18,7 +18,7 @@ struct PromptFlags {
   bool parse_special = false;
 };
 
-/// Adds -p, -f, --chat, --system and --parse-special.
+/// Adds -p, -f, --chat, --system and --parse-special. An empty -p or -f is a UsageError.
 void add_prompt_flags(CLI::App& app, PromptFlags& flags);
 
 /// The text of -p, of -f (broken UTF-8 mended, with a warning), or of standard input. Throws

@@ -1,6 +1,7 @@
 // ssa tokenize: text to token ids.
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
@@ -16,8 +17,7 @@ namespace {
 
 struct TokenizeFlags {
   std::string model;
-  std::string jsonl;
-  std::string text;
+  std::optional<std::string> jsonl, text;  // neither: standard input
   bool parse_special = false;
   bool add_special = false;
 };
@@ -41,7 +41,7 @@ void print_ids(const std::vector<int64_t>& ids) {
 void tokenize_rows(const Tokenizer& tokenizer,
                    const TokenizeFlags& flags,
                    const EncodeOptions& options) {
-  const std::string rows = read_file(flags.jsonl);
+  const std::string rows = read_file(*flags.jsonl);
   int64_t number = 0;
   for (size_t begin = 0; begin < rows.size();) {
     const size_t end = std::min(rows.find('\n', begin), rows.size());
@@ -51,7 +51,7 @@ void tokenize_rows(const Tokenizer& tokenizer,
     if (row.find_first_not_of(" \t\r") == std::string_view::npos) {
       continue;
     }
-    const std::string where = concat(flags.jsonl, " row ", number);
+    const std::string where = concat(*flags.jsonl, " row ", number);
     const Json parsed = parse_json(row, where);
     const Json* text = find_key(parsed, "text");
     check(text != nullptr && text->is_string(), where, ": expected {\"text\": \"...\"}");
@@ -63,12 +63,12 @@ void run_tokenize(const TokenizeFlags& flags) {
   const Tokenizer tokenizer = open_tokenizer(flags.model);
   const EncodeOptions options{.add_special = flags.add_special,
                               .parse_special = flags.parse_special};
-  if (!flags.jsonl.empty()) {
+  if (flags.jsonl) {
     tokenize_rows(tokenizer, flags, options);
     return;
   }
-  print_ids(tokenizer.encode(flags.text.empty() ? read_text("-") : replace_invalid_utf8(flags.text),
-                             options));
+  print_ids(
+      tokenizer.encode(flags.text ? replace_invalid_utf8(*flags.text) : read_text("-"), options));
 }
 
 }  // namespace
@@ -79,7 +79,8 @@ void add_tokenize_command(CLI::App& root) {
   add_model_option(*app, flags->model)
       ->description("Hugging Face directory, folder with tokenizer.json, or .gguf file");
   auto* jsonl =
-      app->add_option("--jsonl", flags->jsonl, "File of rows {\"text\": ...}; - is standard input");
+      app->add_option("--jsonl", flags->jsonl, "File of rows {\"text\": ...}; - is standard input")
+          ->check(not_empty("--jsonl: the file's name is empty"));
   auto* text = app->add_option("--text", flags->text, "One text (default: standard input)");
   exclude_each_other({jsonl, text});
   app->add_flag(

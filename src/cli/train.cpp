@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/progress_bar.h"
@@ -40,8 +42,22 @@ std::vector<std::string> command_of_a_process(const TrainFlags& flags,
   return command;
 }
 
+/// Overrides of the recipe are what CLI11 does not know; a mistyped flag is among them. Throws
+/// UsageError for it.
+void check_overrides(const CLI::App& app, const std::vector<std::string>& overrides) {
+  for (size_t i = 0; i < overrides.size(); ++i) {
+    const std::string key = overrides[i].substr(0, overrides[i].find('='));
+    if (!key.starts_with("--") || key.find('.') == std::string::npos) {
+      throw UsageError(describe_unknown_flag(app, key) +
+                       " (the recipe's keys: --section.key value)");
+    }
+    i += key == overrides[i] ? 1 : 0;  // its value
+  }
+}
+
 void run_train(const TrainFlags& flags, const std::vector<std::string>& overrides) {
   if (flags.spawn > 0) {
+    read_recipe(flags.recipe, overrides);  // a mistake is named once, and not by every process
     const int code = launch_processes({.processes = flags.spawn,
                                        .command = command_of_a_process(flags, overrides),
                                        .report = [](const std::string& line) { log_info(line); }});
@@ -52,8 +68,9 @@ void run_train(const TrainFlags& flags, const std::vector<std::string>& override
   }
   const Recipe recipe = read_recipe(flags.recipe, overrides);
   const auto group = ProcessGroup::from_environment(training_device(recipe.model.device));
-  std::signal(SIGTERM, ask_to_stop);  // from here on it means: write a checkpoint, then end
-  std::signal(SIGINT, ask_to_stop);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    catch_signal(signal, ask_to_stop);  // from here on it means: write a checkpoint, then end
+  }
   TrainerOptions options;
   options.resume = flags.resume;
   options.init_from = flags.init_from;
@@ -85,7 +102,11 @@ void add_train_command(CLI::App& root) {
   app->add_option("--spawn", flags->spawn, "Start so many processes on this machine, one GPU each")
       ->check(CLI::PositiveNumber);
   app->allow_extras();
-  app->callback([app, flags] { run_train(*flags, app->remaining()); });
+  app->callback([app, flags] {
+    const std::vector<std::string> overrides = app->remaining();
+    check_overrides(*app, overrides);
+    run_train(*flags, overrides);
+  });
 }
 
 }  // namespace ssa

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/error.h"
 #include "base/json.h"
 
 namespace ssa {
@@ -28,6 +29,16 @@ size_t shade(int64_t times, int64_t most) {
       std::log1p(static_cast<double>(times)) / std::log1p(static_cast<double>(most));
   return std::min(kShades.size() - 1,
                   static_cast<size_t>(share * static_cast<double>(kShades.size())));
+}
+
+constexpr const char* kUnit = " (queries x layers x key/value heads)\n";
+
+std::string colour_legend(int64_t most) {
+  std::string text = "opened: never";
+  for (const char* each : kShades) {
+    text += std::string(" ") + each + "  " + kPlain;
+  }
+  return concat(text, " ", most, " times", kUnit);
 }
 
 }  // namespace
@@ -86,7 +97,8 @@ ShownChunks blocks_of(std::vector<int64_t> ids, int64_t block_size) {
 
 std::string show_unfolding(const UnfoldingRecord& record,
                            const ShownChunks& shown,
-                           const Tokenizer& tokenizer) {
+                           const Tokenizer& tokenizer,
+                           bool colours) {
   int64_t most = 1;
   for (const auto& [chunk, opened] : record.chunks()) {
     most = std::max(most, opened.times);
@@ -95,15 +107,15 @@ std::string show_unfolding(const UnfoldingRecord& record,
   for (size_t chunk = 0; chunk < shown.ranges.size(); ++chunk) {
     const auto opened = record.chunks().find(static_cast<int64_t>(chunk));
     const std::string raw = chunk_text(shown, chunk, tokenizer);
-    text += opened == record.chunks().end()
-                ? raw
-                : kShades[shade(opened->second.times, most)] + raw + kPlain;
+    if (opened == record.chunks().end()) {
+      text += raw;
+    } else {
+      const int64_t times = opened->second.times;
+      text +=
+          colours ? kShades[shade(times, most)] + raw + kPlain : concat("[", times, "x ", raw, "]");
+    }
   }
-  text += "\nopened: never";
-  for (const char* each : kShades) {
-    text += std::string(" ") + each + "  " + kPlain;
-  }
-  return text + " " + std::to_string(most) + " times (queries x layers x key/value heads)\n";
+  return text + "\n" + (colours ? colour_legend(most) : concat("[Nx ...]: opened N times", kUnit));
 }
 
 std::string trace_unfolding(const UnfoldingRecord& record,

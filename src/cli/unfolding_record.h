@@ -65,10 +65,12 @@ ShownChunks chunks_of(const GistLayout& layout);
 /// Blocks that tile the whole sequence; the last may be short.
 ShownChunks blocks_of(std::vector<int64_t> ids, int64_t block_size);
 
-/// Their text, each coloured by how often it was opened, with a legend; ANSI colours.
+/// Their text with a legend. By how often it was opened each is coloured (ANSI colours), or without
+/// colours marked: "[12x text]".
 std::string show_unfolding(const UnfoldingRecord& record,
                            const ShownChunks& shown,
-                           const Tokenizer& tokenizer);
+                           const Tokenizer& tokenizer,
+                           bool colours);
 
 /// {"chunks": [{"chunk", "begin", "end", "text", "times", "layers"}, ...], "selections",
 /// "mean_attended"}, or "blocks" and "block"; begin and end are indices into the sequence with its

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -81,7 +82,11 @@ void note_signal(int signal, siginfo_t* info, void*) {
   g_signal = info->si_code == SI_KERNEL ? signal + kFromTerminal : signal;
 }
 
-/// SIGTERM and SIGINT are noted while one lives; before and after they do what they did.
+/// What the children get, too.
+constexpr std::array kPassedOn = {SIGTERM, SIGINT, SIGHUP};
+
+/// kPassedOn are noted while one lives; before and after they do what they did. One that is ignored
+/// (SIGHUP under nohup) stays so, here and in the children.
 class NotedSignals {
  public:
   NotedSignals() {
@@ -89,8 +94,12 @@ class NotedSignals {
     struct sigaction note = {};
     note.sa_sigaction = note_signal;
     note.sa_flags = SA_SIGINFO | SA_RESTART;
-    sigaction(SIGTERM, &note, &term_before_);
-    sigaction(SIGINT, &note, &int_before_);
+    for (size_t i = 0; i < kPassedOn.size(); ++i) {
+      sigaction(kPassedOn[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler != SIG_IGN) {
+        sigaction(kPassedOn[i], &note, nullptr);
+      }
+    }
   }
   ~NotedSignals() { restore(); }
   NotedSignals(const NotedSignals&) = delete;
@@ -98,13 +107,13 @@ class NotedSignals {
 
   /// Safe between fork and exec.
   void restore() const {
-    sigaction(SIGTERM, &term_before_, nullptr);
-    sigaction(SIGINT, &int_before_, nullptr);
+    for (size_t i = 0; i < kPassedOn.size(); ++i) {
+      sigaction(kPassedOn[i], &before_[i], nullptr);
+    }
   }
 
  private:
-  struct sigaction term_before_;
-  struct sigaction int_before_;
+  std::array<struct sigaction, kPassedOn.size()> before_;
 };
 
 /// Holds signals back, so that none reaches a child between fork and exec and is lost.
@@ -113,8 +122,9 @@ class HeldSignals {
   HeldSignals() {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
+    for (const int signal : kPassedOn) {
+      sigaddset(&set, signal);
+    }
     pthread_sigmask(SIG_BLOCK, &set, &before_);
   }
   ~HeldSignals() { release(); }

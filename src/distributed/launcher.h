@@ -20,11 +20,12 @@ struct LaunchOptions {
 };
 
 /// Starts options.processes copies of the command with the variables of launch_environment.h set,
-/// and a share of the cores each (OMP_NUM_THREADS, unless set), and waits for all. SIGTERM and
-/// SIGINT go on to the children. When one fails the others get SIGTERM, and SIGKILL after the
-/// grace. Children die with this process. Returns 0 if all ended well, else the exit code of the
-/// first that failed, or 128 + its signal. Throws Error if processes is not in [1, 1024] or they
-/// cannot be started. One call at a time.
+/// and a share of the cores each (OMP_NUM_THREADS, unless set), and waits for all. SIGTERM,
+/// SIGINT and SIGHUP go on to the children unless this process ignores them, which the children
+/// then do, too. When one fails the others get SIGTERM, and SIGKILL after the grace. Children die
+/// with this process. Returns 0 if all ended well, else the exit code of the first that failed, or
+/// 128 + its signal. Throws Error if processes is not in [1, 1024] or they cannot be started. One
+/// call at a time.
 int launch_processes(const LaunchOptions& options);
 
 /// A TCP port of this machine that was free a moment ago.

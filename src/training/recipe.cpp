@@ -17,24 +17,29 @@ ChunkSizes read_chunk(const toml::node& node, const std::string& key) {
     check_chunk_sizes(ChunkSizes{*number}, key);
     return {*number};
   }
-  check(node.is_string(), "recipe: ", key, " must be a chunk setting: 8, \"4-4\"");
+  check_node(node.is_string(), node, "recipe: ", key, " must be a chunk setting: 8, \"4-4\"");
   return parse_chunk_sizes(node.value<std::string>().value());
 }
 
 /// The weight of an entry {NAME, weight}; 1 where it has none.
 double read_weight(const toml::table& entry, const std::string& name, const std::string& key) {
   for (const auto& [given, value] : entry) {
-    check(given.str() == name || given.str() == "weight",
-          "recipe: ",
-          key,
-          " has an entry with key '",
-          std::string(given.str()),
-          "'; known are ",
-          name,
-          ", weight");
+    check_node(given.str() == name || given.str() == "weight",
+               value,
+               "recipe: ",
+               key,
+               " has an entry with key '",
+               std::string(given.str()),
+               "'; known are ",
+               name,
+               ", weight");
   }
   const toml::node* weight = entry.get("weight");
-  check(weight == nullptr || weight->is_number(), "recipe: ", key, ": weight must be a number");
+  check_node(weight == nullptr || weight->is_number(),
+             entry,
+             "recipe: ",
+             key,
+             ": weight must be a number");
   return weight == nullptr ? 1.0 : weight->value<double>().value();
 }
 
@@ -45,17 +50,18 @@ std::vector<DataSource> read_sources(Section& section, const char* key) {
   if (node == nullptr) {
     return sources;
   }
-  check(node->is_array(), "recipe: ", section.full(key), " must be a list of datasets");
+  check_node(node->is_array(), *node, "recipe: ", section.full(key), " must be a list of datasets");
   for (const toml::node& each : *node->as_array()) {
     if (each.is_string()) {
       sources.push_back({each.value<std::string>().value(), 1});
       continue;
     }
     const toml::table* table = each.as_table();
-    check(table != nullptr && table->get("path") != nullptr && table->get("path")->is_string(),
-          "recipe: ",
-          section.full(key),
-          " holds an entry without path");
+    check_node(table != nullptr && table->get("path") != nullptr && table->get("path")->is_string(),
+               each,
+               "recipe: ",
+               section.full(key),
+               " holds an entry without path");
     sources.push_back({table->get("path")->value<std::string>().value(),
                        read_weight(*table, "path", section.full(key))});
   }
@@ -71,10 +77,11 @@ void read_chunks(Section& section, DataOptions& data) {
   if (node == nullptr) {
     return;
   }
-  check(node->is_array() && !node->as_array()->empty(),
-        "recipe: ",
-        section.full("chunks"),
-        " must be a list");
+  check_node(node->is_array() && !node->as_array()->empty(),
+             *node,
+             "recipe: ",
+             section.full("chunks"),
+             " must be a list");
   data.chunks.clear();
   for (const toml::node& each : *node->as_array()) {
     const toml::table* table = each.as_table();
@@ -82,10 +89,11 @@ void read_chunks(Section& section, DataOptions& data) {
       data.chunks.push_back({read_chunk(each, section.full("chunks")), 1});
       continue;
     }
-    check(table->get("chunk") != nullptr,
-          "recipe: ",
-          section.full("chunks"),
-          " holds an entry without chunk");
+    check_node(table->get("chunk") != nullptr,
+               each,
+               "recipe: ",
+               section.full("chunks"),
+               " holds an entry without chunk");
     data.chunks.push_back({read_chunk(*table->get("chunk"), section.full("chunks")),
                            read_weight(*table, "chunk", section.full("chunks"))});
   }
@@ -137,7 +145,8 @@ void read_adapter(const toml::table& table, Recipe& recipe) {
   section.read("alpha", adapter.config.alpha);
   section.read("gist_rows", adapter.gist_rows);
   if (const toml::node* targets = section.find("targets")) {
-    check(targets->is_array(), "recipe: adapter.targets must be a list of layers' names");
+    check_node(
+        targets->is_array(), *targets, "recipe: adapter.targets must be a list of layers' names");
     adapter.config.targets.clear();
     for (const toml::node& target : *targets->as_array()) {
       adapter.config.targets.push_back(target.value<std::string>().value_or(""));
@@ -297,7 +306,7 @@ void read_outputs(const toml::table& table, Recipe& recipe) {
   validation.read("interval", recipe.validation.interval);
   validation.read("rows", recipe.validation.rows);
   if (const toml::node* modes = validation.find("modes")) {
-    check(modes->is_array(), "recipe: validation.modes must be a list");
+    check_node(modes->is_array(), *modes, "recipe: validation.modes must be a list");
     recipe.validation.modes.clear();
     for (const toml::node& mode : *modes->as_array()) {
       recipe.validation.modes.push_back(mode.value<std::string>().value_or(""));
@@ -345,7 +354,9 @@ void check_sections(const toml::table& table) {
     const std::string name(key.str());
     if (std::find(kSections.begin(), kSections.end(), name) == kSections.end()) {
       const std::string near = nearest_match(name, kSections);
-      fail(
+      check_node(
+          false,
+          node,
           "recipe: [",
           name,
           "] is not a section",
@@ -357,10 +368,9 @@ void check_sections(const toml::table& table) {
 /// A value from the command line: TOML where it parses, else text.
 void override_value(toml::table& table, const std::string& path, const std::string& value) {
   const size_t dot = path.find('.');
-  check(path.starts_with("--") && dot != std::string::npos,
-        "'",
-        path,
-        "' is not of the form --section.key value");
+  if (!path.starts_with("--") || dot == std::string::npos) {
+    throw UsageError(concat("'", path, "' is not of the form --section.key value"));
+  }
   const std::string section = path.substr(2, dot - 2), key = path.substr(dot + 1);
   toml::table parsed;
   try {
@@ -394,7 +404,9 @@ toml::table parse_recipe(const std::filesystem::path& path,
     if (equals != std::string::npos) {
       override_value(table, argument.substr(0, equals), argument.substr(equals + 1));
     } else {
-      check(i + 1 < overrides.size(), "'", argument, "' is without a value");
+      if (i + 1 == overrides.size()) {
+        throw UsageError(concat("'", argument, "' is without a value"));
+      }
       override_value(table, argument, overrides[++i]);
     }
   }

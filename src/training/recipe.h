@@ -88,7 +88,8 @@ struct Recipe {
 
 /// `overrides`: "--section.key", "value" alternating or "--section.key=value"; values are TOML, or
 /// a bare string. Throws Error naming file, line and key for what does not parse, an unknown key
-/// (with the nearest match), a wrong type, or values that do not fit each other.
+/// (with the nearest match), a wrong type, or values that do not fit each other; UsageError for an
+/// override of another form, of an unknown key or of a wrong type.
 Recipe read_recipe(const std::filesystem::path& path, std::span<const std::string> overrides);
 
 /// The validation mode of full attention with the adapter switched off.

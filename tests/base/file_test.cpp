@@ -22,6 +22,18 @@ TEST_F(File, AtomicWriteLeavesNothingUnlessCommitted) {
   EXPECT_EQ(mapped.bytes().size(), 5u);
 }
 
+TEST_F(File, LinksAndDevicesStayWhatTheyAre) {
+  write_file(folder_ / "target", "old");
+  fs::create_symlink("target", folder_ / "link");
+  write_file(folder_ / "link", "new");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_EQ(read_file(folder_ / "target"), "new");
+  fs::create_symlink("/dev/null", folder_ / "nowhere");
+  write_file(folder_ / "nowhere", "text");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "nowhere"));
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+}
+
 TEST_F(File, MissingFileIsNamed) {
   try {
     MappedFile file(folder_ / "nothing.bin");

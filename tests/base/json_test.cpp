@@ -17,7 +17,9 @@ TEST(Json, KeepsOrderAndTypes) {
 }
 
 TEST(Json, BrokenTextIsAnErrorNamingTheSource) {
-  expect_error([] { parse_json("{\"a\":}", "file.json"); }, "file.json: parse error at line 1");
+  expect_error([] { parse_json("{\"a\":}", "file.json"); }, "file.json: parse error at column 6: ");
+  expect_error([] { parse_json("{\n\"a\":}", "f"); }, "f: parse error at line 2, column 5: ");
+  expect_error([] { parse_json("[\"a\xFF\xFE\"]", "f"); }, "last read: '\"a\\xff'");
   expect_error([] { parse_json("", "f"); }, "f: ");
   expect_error([] { parse_json("[1] 2", "f"); }, "f: ");
   expect_error([] { parse_json("\"\xFF\"", "f"); }, "f: ");

@@ -159,6 +159,11 @@ class ProgramTest(unittest.TestCase):
         lines = [json.loads(line) for line in result.stdout.splitlines()]
         self.assertEqual(len(lines), 2)
         self.assertEqual(lines[1], {"ids": []})
+        for text in ("", "Hello"):
+            by_flag, by_input = run("tokenize", tokenizer, "--text", text, stdin="other"), run("tokenize", tokenizer, stdin=text)
+            self.assertEqual((by_flag.returncode, by_flag.stdout), (0, by_input.stdout))
+        self.assertEqual(run("tokenize", tokenizer, "--text", "").stdout, b'{"ids": []}\n')
+        self.assert_refused(run("tokenize", tokenizer, "--jsonl", ""), "--jsonl", "empty", code=2)
         pathlib.Path(self.path("rows.jsonl")).write_text(rows + "{broken\n")
         broken = run("tokenize", tokenizer, "--jsonl", self.path("rows.jsonl"))
         self.assertEqual(broken.returncode, 1)
@@ -191,21 +196,73 @@ class ProgramTest(unittest.TestCase):
             self.assert_refused(result, word)
             self.assertFalse(os.path.exists(self.path("x")))
 
+    def test_empty_values(self):
+        for flags, message in ((["-p", ""], "-p: the prompt is empty"), (["--prompt", ""], "-p: the prompt is empty"), (["-f", ""], "-f: the file's name is empty")):
+            result = run("generate", self.model, *flags, stdin="a prompt of another place")
+            self.assert_refused(result, message, code=2)
+
     def test_attention_that_the_checkpoint_lacks(self):
         flags = ["--ids", self.ids_file([1, 2, 3]), "--out", self.path("x"), "--plain-chunks"]
         self.assert_refused(run("logits", self.model, *flags, "--attention", "ssa"), "--pivot", "gistify")
         self.assert_refused(run("logits", self.model, *flags, "--attention", "gists"), "gistify")
         nsa = GOLDEN / "models/llama-nsa"
         self.assert_refused(run("logits", nsa, *flags, "--attention", "ssa"), "llama-nsa", "full")
-        self.assert_refused(run("logits", self.model, *flags, "--attention", "ssa", "--chunk", 0, "--gist-ids", "90,91,92"), "0")
+        self.assert_refused(run("logits", self.model, *flags, "--attention", "ssa", "--chunk", 0, "--gist-ids", "90,91,92"), "0", code=2)
         self.assert_refused(run("logits", self.model, *flags[:4], "--attention", "ssa", "--gist-ids", "90,91,92"), "--plain-chunks")
         exclusive = run("logits", self.model, *flags, "--ratio", 8, "--budget", 64)
         self.assertEqual(exclusive.returncode, 2)
+
+    def test_gist_flags_that_do_not_fit(self):
+        nsa = GOLDEN / "models/llama-nsa"
+        logits = ["logits", self.model, "--ids", self.ids_file([1, 2, 3]), "--out", self.path("x")]
+        bench = ["bench", self.model, "-p", 4, "-n", 0, "-r", 1, "-t", 1]
+        gists = ["--attention", "gists", "--gist-ids", "90,91,92", "--plain-chunks"]
+        for command, message in (
+                ([*bench, "--chunk", 4, "--budget", 4, "--sink", 0], "--chunk has no effect with attention full: it is for ssa; this checkpoint has no gists: add --pivot mean, or --adapter"),
+                ([*bench, "--attention", "full", "--ratio", 8], "--ratio has no effect with attention full: it is for ssa"),
+                (["bench", nsa, *bench[2:], "--attention", "full", "--mass", 0.5], "--mass has no effect with attention full: it is for ssa"),
+                ([*logits, "--plain-chunks"], "--plain-chunks has no effect with attention full: it is for ssa"),
+                ([*logits, *gists, "--select", "group"], "--select has no effect with attention gists: it is for ssa"),
+                ([*logits, *gists, "--chunk", 4, "--budget", 8], "--budget has no effect with attention gists: it is for ssa")):
+            result = run(*command)
+            self.assertEqual(result.returncode, 0, result.stderr.decode())
+            self.assertIn(f"warning: {message}\n", result.stderr.decode())
+        self.assert_refused(run("generate", self.model, "-ngl", 99), "-ngl is llama.cpp's; here: --device cuda", code=2)
+        environment = {"SSA_BUDGET": "4", "SSA_SINK": "0", "SSA_BLOCKS": "4"}
+        for command in (bench, [*bench, "--attention", "full"], [*bench, "--pivot", "mean"], [*bench, "--kv-dtype", "int8", "--dense-below", 8]):
+            result = run(*command, env=environment)
+            self.assertEqual(result.returncode, 0, result.stderr.decode())
+
+    def test_layout_refuses(self):
+        ids, flags = [5, 6, 7], ["--chunk", "2", "--plain-chunks", "--gist-ids", "90,91,92"]
+        n_vocab = json.loads((self.model / "config.json").read_text())["vocab_size"]
+        for value, extra, code, words in (
+                ([5, 2**63], [], 1, ["9223372036854775808", "2^63"]), ([5, 2**64 - 1], [], 1, ["18446744073709551615"]),
+                ([5, 2**70], [], 1, ["e+21"]), ([5, -1], [], 1, ["-1"]), ([5, 1.5], [], 1, ["1.5"]),
+                ({"prefix": ids, "suffix": [-3]}, [], 1, ["-3"]), (ids, ["--sink", "x"], 2, ["--sink"])):
+            self.assert_refused(run("layout", self.model, "--ids", self.ids_file(value), *flags, *extra), *words, code=code)
+        for gist_ids in ("5,5,5", "1,2,3,4", "90,-1", "90,x", ""):
+            self.assert_refused(run("layout", self.model, "--ids", self.ids_file(ids), *flags[:3], "--gist-ids", gist_ids), "--gist-ids", "different", code=2)
+        for chunk in ("abc", "4,0", ""):
+            self.assert_refused(run("layout", self.model, "--ids", self.ids_file(ids), "--chunk", chunk), "--chunk", code=2)
+        self.assert_refused(run("layout", self.model, "--ids", ""), "--ids", "empty", code=2)
+        for value, extra in (([5, n_vocab - 1], []), ([5, 6, n_vocab + 1], ["--gist-ids", f"{n_vocab + 1}", "--laid"]), ([5, 6, 90], ["--laid", "--sink=-1"])):
+            result = run("layout", self.model, "--ids", self.ids_file(value), "--chunk", 2, "--plain-chunks", *(extra if "--gist-ids" in extra else [*flags[3:], *extra]))
+            self.assertEqual(result.returncode, 0, result.stderr.decode())
+        folder = self.path("sizeless")  # says nothing of its vocabulary
+        os.mkdir(folder)
+        pathlib.Path(folder, "config.json").write_text("{}")
+        self.assertEqual(run("layout", folder, "--ids", self.ids_file([5, 2**63 - 1]), *flags).returncode, 0)
+        self.assert_refused(run("layout", folder, "--ids", self.ids_file([5, -1]), *flags), "-1")
 
     def test_block_flags_that_do_not_fit(self):
         flags = ["--ids", self.ids_file([1, 2, 3]), "--out", self.path("x")]
         nsa = GOLDEN / "models/llama-nsa"
         sparse = ["--attention", "sparse"]
+        for model, extra, words in (
+                (nsa, [*sparse, "--variant", "nsa"], ["window_size is 0"]),
+                (self.model, [*sparse, "--variant", "nsa"], ["llama", "gates"])):
+            self.assert_refused(run("logits", model, *flags, *extra), *words)
         for model, extra, words in (
                 (nsa, [*sparse, "--block-size", 0], ["block size 0"]),
                 (nsa, [*sparse, "--blocks", -1], ["number of blocks -1"]),
@@ -213,10 +270,8 @@ class ProgramTest(unittest.TestCase):
                 (nsa, [*sparse, "--ratio", 8], ["--ratio", "gists"]),
                 (nsa, [*sparse, "--chunk", 4], ["--chunk", "gists"]),
                 (nsa, ["--attention", "full", "--blocks", 8], ["--blocks", "full"]),
-                (nsa, [*sparse, "--variant", "nsa"], ["window_size is 0"]),
-                (self.model, [*sparse, "--variant", "nsa"], ["llama", "gates"]),
                 (self.model, ["--variant", "moba"], ["--variant", "full"])):
-            self.assert_refused(run("logits", model, *flags, *extra), *words)
+            self.assert_refused(run("logits", model, *flags, *extra), *words, code=2)
         self.assertEqual(run("logits", nsa, *flags, *sparse, "--block-rule", "best").returncode, 2)
         self.assertEqual(run("logits", nsa, *flags, "--rope-scaling", "llama3").returncode, 2)
         copy = self.path("copy")

@@ -86,6 +86,15 @@ TEST_F(Launcher, passes_signals_on) {
   EXPECT_TRUE(reports_.empty());
 }
 
+TEST_F(Launcher, passes_a_hangup_on_unless_it_is_ignored) {
+  const std::string hang_up = "test $RANK = 0 && kill -HUP $PPID; ";
+  EXPECT_EQ(run(2, hang_up + "exec sleep 60"), 128 + SIGHUP);
+  EXPECT_TRUE(reports_.empty());
+  const auto before = std::signal(SIGHUP, SIG_IGN);
+  EXPECT_EQ(run(2, hang_up + "kill -HUP $$; sleep 0.1"), 0);
+  std::signal(SIGHUP, before);
+}
+
 TEST_F(Launcher, does_not_call_a_requested_end_a_failure) {
   EXPECT_EQ(run(2, "test $RANK = 0 && kill $PPID; exec sleep 60"), 128 + SIGTERM);
   EXPECT_TRUE(reports_.empty());

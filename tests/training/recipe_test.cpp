@@ -120,6 +120,34 @@ TEST(Recipe, RefusesByName) {
   }
 }
 
+/// Mistakes of the command line end the program with another code than those of a file.
+TEST(Recipe, TellsTheCommandLineFromTheFile) {
+  const RunFolder folder;
+  for (const std::vector<std::string>& overrides :
+       std::vector<std::vector<std::string>>{{"--training.stesp", "5"},
+                                             {"--training.steps=many"},
+                                             {"--trainig.steps", "5"},
+                                             {"--data.sources", "[{weight = 2}]"},
+                                             {"--steps", "5"},
+                                             {"steps"},
+                                             {"--training.steps"}}) {
+    EXPECT_THROW(folder.recipe(overrides), UsageError) << overrides[0];
+  }
+  for (const char* wrong : {"log_intervall = 1\n",
+                            "[checkpoint]\nkeep = 'x'\n",
+                            "[trainig]\nsteps = 5\n",
+                            "[validation]\nmodes = 'full'\n"}) {
+    SCOPED_TRACE(wrong);
+    try {
+      folder.recipe({"--training.steps", "5"}, wrong);
+      ADD_FAILURE();
+    } catch (const UsageError& error) {
+      ADD_FAILURE() << error.what();
+    } catch (const Error&) {
+    }
+  }
+}
+
 TEST(Recipe, RefusesFilesByLine) {
   const RunFolder folder;
   expect_error([&] { folder.read_text("[job]\noutput = 'x\n"); }, "recipe.toml, line 2: ");

@@ -178,18 +178,44 @@ class TrainTest(unittest.TestCase):
         info = run("info", folder)
         self.assertEqual(info.returncode, 0, info.stderr.decode())
 
-    def test_writes_a_checkpoint_on_sigterm(self):
-        process = subprocess.Popen([PROGRAM, "train", str(self.recipe), "--training.steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def start(self, *flags, **options):
+        """A run without end, at its third step."""
+        process = subprocess.Popen([PROGRAM, "train", str(self.recipe), "--training.steps", "100000", *map(str, flags)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, **options)
+        self.wait_for_step(process, 3)
+        return process
+
+    def wait_for_step(self, process, step):
         for line in process.stderr:
-            if b"step: 3 " in line:
-                break
-        process.terminate()
+            if b"step: %d " % step in line:
+                return
+
+    def assert_ends_with_a_checkpoint(self, process):
         out, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, err.decode())
         steps = self.steps_kept()
         self.assertEqual(len(steps), 1)
         self.assertEqual(out.decode().strip(), str(self.out / steps[0]))
         self.assert_whole(self.out / steps[0], int(steps[0][5:]))
+
+    def test_writes_a_checkpoint_on_signals(self):
+        for number, flags in ((signal.SIGTERM, []), (signal.SIGHUP, []), (signal.SIGHUP, ["--spawn", 2])):
+            with self.subTest(number=number, flags=flags):
+                shutil.rmtree(self.out, ignore_errors=True)
+                process = self.start(*flags)
+                process.send_signal(number)
+                self.assert_ends_with_a_checkpoint(process)
+
+    def test_a_hangup_that_is_ignored_ends_nothing(self):
+        for flags in ([], ["--spawn", 2]):
+            with self.subTest(flags=flags):
+                shutil.rmtree(self.out, ignore_errors=True)
+                process = self.start(*flags, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # as nohup does
+                process.send_signal(signal.SIGHUP)
+                self.wait_for_step(process, 12)
+                self.assertIsNone(process.poll())
+                process.terminate()
+                self.assert_ends_with_a_checkpoint(process)
 
     def test_a_full_disk_leaves_older_checkpoints(self):
         self.train_well("--training.steps", 1)
@@ -217,6 +243,14 @@ class TrainTest(unittest.TestCase):
         self.assert_refused(self.train(), "line")
         self.write(RECIPE.replace("[objective]", "[objectives]"))
         self.assert_refused(self.train(), "[objectives] is not a section; did you mean [objective]?")
+
+    def test_exit_codes_tell_the_command_line_from_the_recipe(self):
+        for flags, words in ((["--spwan", 2], ["--spwan", "did you mean --spawn?"]), (["--x", 1], ["--x", "--section.key value"]),
+                             (["--training.stesp", 5], ["did you mean training.steps?"]), (["--training.steps=many"], ["a whole number"]),
+                             (["--spawn", 2, "--training.stesp", 5], ["did you mean training.steps?"])):
+            self.assert_refused(self.train(*flags), *words, codes=[2])
+        self.write(RECIPE.replace("steps = 6", "stesp = 6"))
+        self.assert_refused(self.train("--data.seq_len=64"), "did you mean training.steps?", codes=[1])
 
     def test_stops_where_the_loss_is_not_a_number(self):
         result = self.train("--optimizer.lr", "1e30")
