@@ -58,6 +58,26 @@ const char* first_given(const CLI::App* app, std::span<const char* const> flags)
   return nullptr;
 }
 
+void let_command_line_win(CLI::App& root, std::span<const char* const> words) {
+  CLI::App* app = &root;
+  for (const std::string word : words) {
+    if (word == "--") {
+      return;
+    }
+    if (const CLI::Option* option = app->get_option_no_throw(word.substr(0, word.find('=')))) {
+      for (CLI::Option* other : option->get_excludes()) {
+        other->envname("");
+      }
+    }
+    for (CLI::App* command : app->get_subcommands({})) {
+      if (command->get_name() == word) {
+        app = command;
+        break;
+      }
+    }
+  }
+}
+
 void refuse_llama_flags(std::span<const char* const> words) {
   for (const std::string_view word : words) {
     if (word == "--") {

@@ -28,6 +28,10 @@ void add_environment_names(CLI::App& app);
 /// environment do not count. `app` may be null: nothing was parsed. Names as "--chunk".
 const char* first_given(const CLI::App* app, std::span<const char* const> flags);
 
+/// Before parsing: a flag among the words takes their environment variables from those that it
+/// excludes. With SSA_RATIO set, --budget is no contradiction.
+void let_command_line_win(CLI::App& root, std::span<const char* const> words);
+
 /// Throws UsageError for a word that is one of llama.cpp's flags of several letters behind one
 /// dash, saying what does its work here: CLI11 would read "-ngl" as -n with the value "gl". Words
 /// behind "--" are nobody's flags.

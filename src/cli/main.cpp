@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <span>
 #include <string>
 
 #include "base/error.h"
@@ -61,7 +62,9 @@ void check_command(const CLI::App& root, const std::string& word) {
 int run(CLI::App& root, int argc, char** argv) {
   try {
     if (argc > 1) {
-      ssa::refuse_llama_flags({argv + 1, static_cast<size_t>(argc - 1)});
+      const std::span<const char* const> words(argv + 1, static_cast<size_t>(argc - 1));
+      ssa::refuse_llama_flags(words);
+      ssa::let_command_line_win(root, words);
       check_command(root, argv[1]);
     }
     root.parse(argc, argv);

@@ -227,6 +227,10 @@ class ProgramTest(unittest.TestCase):
             result = run(*command)
             self.assertEqual(result.returncode, 0, result.stderr.decode())
             self.assertIn(f"warning: {message}\n", result.stderr.decode())
+        for environment, flags in (({"SSA_RATIO": "8"}, ["--budget", 64]), ({"SSA_BUDGET": "4", "SSA_MASS": "0.5"}, ["--ratio=8"])):
+            result = run(*bench, "--pivot", "mean", *flags, env=environment)
+            self.assertEqual(result.returncode, 0, result.stderr.decode())
+        self.assert_refused(run(*bench, "--pivot", "mean", "--ratio", 8, "--budget", 64), "--ratio excludes --budget", code=2)
         self.assert_refused(run("generate", self.model, "-ngl", 99), "-ngl is llama.cpp's; here: --device cuda", code=2)
         environment = {"SSA_BUDGET": "4", "SSA_SINK": "0", "SSA_BLOCKS": "4"}
         for command in (bench, [*bench, "--attention", "full"], [*bench, "--pivot", "mean"], [*bench, "--kv-dtype", "int8", "--dense-below", 8]):
