@@ -150,7 +150,8 @@ TEST(GgufConfig, MissingKeysAreNamed) {
 }
 
 TEST(GgufConfig, GistSettingsAreAnObject) {
-  for (const auto& [text, message] : {std::pair{"{\"chunk\": 8", "line 1"}, {"[8]", "object"}}) {
+  for (const auto& [text, message] :
+       {std::pair{"{\"chunk\": 8", "at column "}, {"[8]", "object"}}) {
     GgufHeader header = tiny_llama_header();
     header.add_string("ssa.gist", text);
     expect_error([&] { config_of(header); }, {"x.gguf: key 'ssa.gist': ", message});
