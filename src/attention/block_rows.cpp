@@ -66,6 +66,7 @@ BlockRows::BlockRows(int64_t n_sequences_,
       n_kv_heads(n_kv_heads_),
       group(group_),
       block_size(block_size_),
+      // Whole tiles of keys: see choose_backend() in partial_attention.cpp.
       unit(is_cuda ? std::lcm(block_size_, int64_t{128}) : block_size_),
       n_padded((n_ + unit - 1) / unit * unit) {}
 

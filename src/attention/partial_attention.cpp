@@ -42,6 +42,12 @@ Tensor padded_columns(torch::IntArrayRef sizes, const torch::TensorOptions& opti
   return torch::zeros(shape, options).slice(-1, 0, n_columns);
 }
 
+/// Rows before heads in memory, as some backward kernels walk outputs and log-sum-exps whatever
+/// their strides say.
+Tensor heads_side_by_side(const Tensor& x) {
+  return x.transpose(1, 2).contiguous().transpose(1, 2);
+}
+
 enum class Backend { kCudnn, kFlash, kEfficient, kCpu, kPlain };
 
 /// cuDNN is the fastest for long problems, but prepares itself anew for every shape that it has
@@ -110,11 +116,6 @@ PartialGradients flash_backward(const PartialInput& in,
 // LibTorch's memory-efficient attention: float32 too, and with bias. Its rows of lse are padded.
 
 constexpr int64_t kLseUnit = 32;
-
-/// As the backward kernel walks outputs, whatever their strides say: a row's heads side by side.
-Tensor heads_side_by_side(const Tensor& x) {
-  return x.transpose(1, 2).contiguous().transpose(1, 2);
-}
 
 /// The bias as these kernels read it, spelled out for all heads and rows.
 Tensor efficient_bias(const PartialInput& in) {
@@ -229,15 +230,13 @@ PartialGradients cpu_backward(const PartialInput& in,
                               const PartialOutput& merged,
                               const Tensor& d_out) {
   const int64_t n_heads = in.q.size(1), n_kv_heads = in.k.size(1);
-  // The kernel walks lse as the forward pass lays it out: rows before heads.
-  const Tensor lse = merged.lse.transpose(1, 2).contiguous().transpose(1, 2);
   const auto [d_q, d_k, d_v] =
       at::_scaled_dot_product_flash_attention_for_cpu_backward(d_out,
                                                                in.q,
                                                                for_all_heads(in.k, n_heads),
                                                                for_all_heads(in.v, n_heads),
                                                                merged.out,
-                                                               lse,
+                                                               heads_side_by_side(merged.lse),
                                                                /*dropout_p=*/0.0,
                                                                in.is_causal,
                                                                if_defined(in.bias),

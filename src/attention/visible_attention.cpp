@@ -17,8 +17,8 @@ Tensor visible_attention(
         q, for_all_heads(k), for_all_heads(v), visible, 0.0, /*is_causal=*/false, scale);
   }
   // Not cuDNN, which LibTorch would choose: it prepares itself anew, for long, for every shape.
-  const Tensor bias = with_aligned_rows(visible_bias(visible, q.scalar_type()))
-                          .expand({q.size(0), q.size(1), q.size(2), k.size(2)});
+  const Tensor bias =
+      visible_bias(visible, q.scalar_type()).expand({q.size(0), q.size(1), q.size(2), k.size(2)});
   return std::get<0>(at::_scaled_dot_product_efficient_attention(q,
                                                                  for_all_heads(k),
                                                                  for_all_heads(v),

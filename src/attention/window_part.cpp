@@ -113,6 +113,7 @@ void attend_by_kernel(const WindowTensors& in,
   args.far_lse = {lse.const_data_ptr<float>(), lse.stride(0), lse.stride(1)};
   args.out = mutable_rows(out);
   args.lse = {lse.mutable_data_ptr<float>(), lse.stride(0), lse.stride(1)};
+  const c10::DeviceGuard guard(in.q.device());
   check_launch(cuda::window_forward(args, kCudaStream), "window attention");
 }
 
@@ -141,6 +142,7 @@ WindowGradients kernel_backward(const WindowTensors& in,
   args.dv = mutable_rows(gradients.v);
   args.dkv_type = cuda::RowType::kFloat32;
   args.workspace = workspace.mutable_data_ptr();
+  const c10::DeviceGuard guard(in.q.device());
   check_launch(cuda::window_backward(args, kCudaStream), "gradients of window attention");
   return gradients;
 }

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/escapes.h"
 #include "base/file.h"
+#include "base/text.h"
 
 namespace ssa {
 namespace {

@@ -69,6 +69,24 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+/// The text with every broken stretch as instead(stretch).
+template <class Fn>
+std::string with_invalid_utf8(std::string_view bytes, const Fn& instead) {
+  std::string out;
+  out.reserve(bytes.size());
+  for (size_t i = 0; i < bytes.size();) {
+    const Scan scan = scan_character(bytes.substr(i));
+    const std::string_view stretch = bytes.substr(i, scan.length);
+    if (scan.valid) {
+      out += stretch;
+    } else {
+      out += instead(stretch);
+    }
+    i += scan.length;
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string format_bytes(uint64_t bytes) {
@@ -127,14 +145,19 @@ size_t complete_utf8_prefix(std::string_view bytes) {
 }
 
 std::string replace_invalid_utf8(std::string_view bytes) {
-  std::string out;
-  out.reserve(bytes.size());
-  for (size_t i = 0; i < bytes.size();) {
-    const Scan scan = scan_character(bytes.substr(i));
-    out += scan.valid ? bytes.substr(i, scan.length) : std::string_view("\xEF\xBF\xBD");
-    i += scan.length;
-  }
-  return out;
+  return with_invalid_utf8(bytes, [](std::string_view) { return std::string("\xEF\xBF\xBD"); });
+}
+
+std::string escape_invalid_utf8(std::string_view bytes) {
+  return with_invalid_utf8(bytes, [](std::string_view broken) {
+    std::string text;
+    for (const char byte : broken) {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\x%02x", static_cast<unsigned char>(byte));
+      text += escape;
+    }
+    return text;
+  });
 }
 
 bool is_valid_utf8(std::string_view bytes) {

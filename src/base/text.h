@@ -28,6 +28,9 @@ size_t complete_utf8_prefix(std::string_view bytes);
 /// bytes.decode("utf-8", "replace").
 std::string replace_invalid_utf8(std::string_view bytes);
 
+/// The same bytes as "\xff", for messages that a terminal shows.
+std::string escape_invalid_utf8(std::string_view bytes);
+
 /// True if `bytes` is well-formed UTF-8 (no surrogates, no overlong forms).
 bool is_valid_utf8(std::string_view bytes);
 

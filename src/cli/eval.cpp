@@ -91,6 +91,7 @@ void check_method(const Against& against, const std::vector<std::string>& own_me
 }
 
 std::vector<Against> read_against(const EvalFlags& flags, EvalTask task) {
+  const std::vector<std::string> methods = wanted_methods(flags, task);
   std::vector<Against> all;
   for (const std::string& text : flags.against) {
     const size_t end = text.find(".jsonl");
@@ -103,7 +104,7 @@ std::vector<Against> read_against(const EvalFlags& flags, EvalTask task) {
     if (!against.is_own) {
       against.other.lines = read_result_lines(file);
     }
-    check_method(against, wanted_methods(flags, task));
+    check_method(against, methods);
   }
   return all;
 }

@@ -46,6 +46,20 @@ std::string speed(int64_t n_tokens, double seconds) {
   return text;
 }
 
+/// `show`, and between the pieces of a long prompt memory that nobody needs goes back: gaps that
+/// numbers of a piece leave, and code that starting up and reading ran through.
+ProgressFn thrifty(ProgressFn show, int64_t piece) {
+  return [show = std::move(show), piece](int64_t done, int64_t total) {
+    if (total > piece) {
+      return_freed_memory();
+      if (done <= piece || done == total) {
+        forget_program_code();
+      }
+    }
+    show(done, total);
+  };
+}
+
 /// Tokens of the sequence that stay when only the suffix changes.
 int64_t shared_tokens(const AttentionPlan& plan,
                       const LaidPrompt& prompt,
@@ -227,17 +241,8 @@ void GenerationSession::answer(const PromptParts& parts) {
     std::fflush(stdout);
   };
   ProgressBar bar("reading");
-  options.on_prefill = [this, show = bar.callback(), n_pieces = 0](int64_t done,
-                                                                   int64_t total) mutable {
-    ++n_pieces;
-    if (total > flags_.batch_size) {
-      return_freed_memory();  // numbers of a piece leave gaps between what stays
-      if (n_pieces == 1 || done == total) {
-        forget_program_code();  // of starting up, and of reading
-      }
-    }
-    show(done, total);
-  };
+  options.on_prefill = loaded_.model->device().is_cpu() ? thrifty(bar.callback(), flags_.batch_size)
+                                                        : bar.callback();
   // At least the prompt's last query answers.
   record_.clear(
       std::min(shared_tokens(plan_, prompt_, parts), static_cast<int64_t>(prompt_.ids.size()) - 1));

@@ -11,7 +11,6 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/escapes.h"
 #include "base/interrupt.h"
 #include "base/text.h"
 #include "cli/command.h"

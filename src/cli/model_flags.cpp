@@ -1,6 +1,5 @@
 #include "cli/model_flags.h"
 
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/cuda.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -94,9 +93,6 @@ torch::Device resolve_device(const ModelFlags& flags) {
           ": this machine has ",
           torch::cuda::device_count(),
           " CUDA devices");
-    if (device.has_index()) {  // our own kernels run on the current device
-      c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
-    }
     return device;
   } catch (const c10::Error&) {
     throw UsageError("--device " + flags.device + " is not one of cpu, cuda, cuda:N");

@@ -1,5 +1,6 @@
 #include "nn/cuda_row_ops.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <torch/autograd.h>
 #include <optional>
 
@@ -22,6 +23,7 @@ void check_launch(int code, const char* what) {
 /// x and out: [n_tokens, n_heads, head_dim] of any strides that serve_rows().
 void rotate_into(
     const Tensor& out, const Tensor& x, const Tensor& cos, const Tensor& sin, bool inverse) {
+  const c10::DeviceGuard guard(x.device());
   check_launch(cuda::rotate_halves({.x = x.const_data_ptr(),
                                     .x_token_stride = x.stride(0),
                                     .x_head_stride = x.stride(1),
@@ -103,6 +105,7 @@ class RotationOfParts : public torch::autograd::Function<RotationOfParts> {
 
 Tensor silu_product(const Tensor& gate, const Tensor& up) {
   const Tensor out = torch::empty(gate.sizes(), gate.options().requires_grad(false));
+  const c10::DeviceGuard guard(gate.device());
   check_launch(cuda::silu_times({.gate = gate.const_data_ptr(),
                                  .up = up.const_data_ptr(),
                                  .gate_stride = gate.stride(0),
@@ -120,6 +123,7 @@ void silu_gradients(const Tensor& gate,
                     const Tensor& d_out,
                     const Tensor& d_gate,
                     const Tensor& d_up) {
+  const c10::DeviceGuard guard(gate.device());
   check_launch(cuda::silu_times_backward({.gate = gate.const_data_ptr(),
                                           .up = up.const_data_ptr(),
                                           .gate_stride = gate.stride(0),
@@ -190,6 +194,7 @@ class AddRmsNorm : public torch::autograd::Function<AddRmsNorm> {
     const Tensor out = torch::empty(x.sizes(), x.options().requires_grad(false));
     const Tensor sum = adds ? torch::empty_like(out) : x;
     const Tensor inverse_rms = torch::empty({x.size(0)}, out.options().dtype(torch::kFloat32));
+    const c10::DeviceGuard guard(x.device());
     check_launch(cuda::add_rms_norm({.x = x.const_data_ptr(),
                                      .residual = adds ? residual->const_data_ptr() : nullptr,
                                      .weight = narrow.const_data_ptr(),
@@ -223,6 +228,7 @@ class AddRmsNorm : public torch::autograd::Function<AddRmsNorm> {
       workspace = torch::empty({cuda::add_rms_norm_workspace(sum.size(0), columns)},
                                sum.options().dtype(torch::kUInt8));
     }
+    const c10::DeviceGuard guard(sum.device());
     check_launch(cuda::add_rms_norm_backward(
                      {.sum = sum.const_data_ptr(),
                       .weight = saved[1].const_data_ptr(),

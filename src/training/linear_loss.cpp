@@ -1,5 +1,6 @@
 #include "training/linear_loss.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <torch/autograd.h>
 #include <algorithm>
 #include <functional>
@@ -106,6 +107,7 @@ Tensor cuda_cross_entropy(const Tensor& rows,
                           const Tensor& loss) {
   Tensor logits = logits_in_eights(rows, output, n_columns);
   const Tensor losses = losses_of(rows), ids = targets.contiguous();
+  const c10::DeviceGuard guard(rows.device());
   const int code = cuda::cross_entropy(logits.mutable_data_ptr(),
                                        ids.const_data_ptr<int64_t>(),
                                        losses.mutable_data_ptr<float>(),
@@ -128,6 +130,7 @@ Tensor cuda_distillation(const Tensor& rows,
   Tensor logits = logits_in_eights(rows, output, n_columns);
   const Tensor losses = losses_of(rows),
                teacher = logits_in_eights(teacher_rows, teacher_output, n_taught);
+  const c10::DeviceGuard guard(rows.device());
   const int code = cuda::distillation({.student = logits.mutable_data_ptr(),
                                        .columns = logits.size(1),
                                        .teacher = teacher.const_data_ptr(),

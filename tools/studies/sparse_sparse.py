@@ -298,14 +298,16 @@ def run_all(args, asked):
         waiting.put(work)
 
     def serve(gpu):
-        while not waiting.empty():
+        while True:
             try:
-                run(args, dataclasses.replace(waiting.get_nowait(), gpu=gpu))
+                work = waiting.get_nowait()
             except queue.Empty:
                 return
+            run(args, dataclasses.replace(work, gpu=gpu))
 
-    with concurrent.futures.ThreadPoolExecutor(64) as pool:
-        served = [pool.submit(serve, gpu) for gpu in (args.slots.split(",") if args.slots else [None])]
+    slots = args.slots.split(",") if args.slots else [None]
+    with concurrent.futures.ThreadPoolExecutor(len(slots)) as pool:
+        served = [pool.submit(serve, gpu) for gpu in slots]
     for each in served:
         each.result()
 
