@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "evaluation/chunk_tree.h"
+#include "selection/chunk_tree.h"
 #include "evaluation/key_chooser.h"
 #include "selection/pivot_bank.h"
 

@@ -112,7 +112,7 @@ Batch WholeReading::make_batch(const FedRows& fed) const {
                         .repeat(static_cast<int64_t>(rows.size()));
   batch.n_sequences = std::ssize(rows);
   batch.longest = static_cast<int64_t>(longest);
-  batch.groups.push_back({0, batch.n_sequences, layout, {}, {}});
+  batch.groups.push_back({0, batch.n_sequences, layout, {}});
   return batch;
 }
 

@@ -1,9 +1,9 @@
 #include "selection/unfold_mask.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/error.h"
+#include "selection/best_gists.h"
 
 namespace ssa {
 namespace {
@@ -13,25 +13,6 @@ constexpr int64_t kMostScores = int64_t{1} << 24;
 
 Tensor ordinals(const std::vector<int64_t>& values, torch::Device device) {
   return torch::tensor(values, torch::kInt64).to(device);
-}
-
-/// Rows of what each query attends whatever is chosen: [n_queries, n_keys] bool.
-Tensor always_attended(const ChunkView& view,
-                       const MaskRule& rule,
-                       const SuffixQueries& queries,
-                       torch::Device device) {
-  const int64_t n_keys = queries.range.end;
-  // Without gists in the sequence all of the layout's lie before the suffix.
-  const int64_t shift = view.has_gists ? 0 : view.layout.n_gists();
-  const KeptGists nothing(static_cast<size_t>(view.layout.n_levels()));
-  Tensor mask = torch::zeros({queries.range.size(), n_keys}, torch::kBool);
-  auto* row = mask.mutable_data_ptr<bool>();
-  for (int64_t q = queries.range.begin; q < n_keys; ++q, row += n_keys) {
-    for (const int64_t key : attended_keys(view, rule, nothing, q + shift, q >= queries.n_prompt)) {
-      row[key] = true;
-    }
-  }
-  return mask.to(device);
 }
 
 /// For each key the column that brings it in, among the gists of all levels one behind the other.
@@ -78,31 +59,22 @@ Tensor combined(const Tensor& scores, SelectBy by) {
   return all.unsqueeze(2);
 }
 
-/// The best of the competing, as keep_best() in select.cpp. scores, competing: [n_kv_heads,
-/// n_queries, choosers, n]; top_k: [n_queries].
-Tensor keep_best(const Tensor& scores,
-                 const Tensor& competing,
-                 const Tensor& top_k,
-                 int64_t largest_top_k) {
-  const int64_t n = scores.size(3);
-  if (n == 0) {
-    return competing;
-  }
-  const Tensor eligible = competing.logical_and(scores.isnan().logical_not());
-  const Tensor ranked =
-      scores.masked_fill(eligible.logical_not(), -std::numeric_limits<double>::infinity());
-  const Tensor best = std::get<0>(ranked.topk(std::min(n, largest_top_k), -1));
-  const Tensor places = top_k.clamp_max(n).view({1, -1, 1, 1});
-  const Tensor last =
-      best.gather(3, (places - 1).expand({scores.size(0), scores.size(1), scores.size(2), 1}));
-  // Places that the better ones leave over go to the first of those that score as the last place.
-  const Tensor better = ranked > last;
-  const Tensor equal = eligible.logical_and(ranked == last);
-  const Tensor left = places - better.sum(3, /*keepdim=*/true);
-  return better.logical_or_(equal.logical_and(equal.cumsum(3, torch::kInt32) <= left));
-}
-
 }  // namespace
+
+Tensor always_attended(const ChunkView& view, const MaskRule& rule, const SuffixQueries& queries) {
+  const int64_t n_keys = queries.range.end;
+  // Without gists in the sequence all of the layout's lie before the suffix.
+  const int64_t shift = view.has_gists ? 0 : view.layout.n_gists();
+  const KeptGists nothing(static_cast<size_t>(view.layout.n_levels()));
+  Tensor mask = torch::zeros({queries.range.size(), n_keys}, torch::kBool);
+  auto* row = mask.mutable_data_ptr<bool>();
+  for (int64_t q = queries.range.begin; q < n_keys; ++q, row += n_keys) {
+    for (const int64_t key : attended_keys(view, rule, nothing, q + shift, q >= queries.n_prompt)) {
+      row[key] = true;
+    }
+  }
+  return mask;
+}
 
 UnfoldMask::UnfoldMask(const ChunkView& view,
                        const MaskRule& rule,
@@ -112,7 +84,7 @@ UnfoldMask::UnfoldMask(const ChunkView& view,
                        torch::Device device)
     : view_(view),
       options_(options),
-      always_(always_attended(view, rule, queries, device)),
+      always_(always_attended(view, rule, queries).to(device)),
       chooser_(choosing_columns(view, queries.range.end, device)) {
   check(!options.mass, "selection by mass is not offered for all queries of a suffix at once");
   check(options.by != SelectBy::kGroupSoftmax,
@@ -165,10 +137,11 @@ std::vector<Tensor> UnfoldMask::kept_of_block(const Tensor& q,
     const Tensor competing = level + 1 == kept.size()
                                  ? torch::ones(scores.sizes(), scores.options().dtype(torch::kBool))
                                  : with_none({kept[level + 1]}).index_select(3, parents_[level]);
-    kept[level] = keep_best(scores,
-                            competing,
-                            top_k[level].of_query.slice(0, rows.begin, rows.end),
-                            top_k[level].largest);
+    kept[level] =
+        best_gists(scores,
+                   competing,
+                   top_k[level].of_query.slice(0, rows.begin, rows.end).view({1, -1, 1, 1}),
+                   top_k[level].largest);
   }
   for (Tensor& level : kept) {
     level = level.any(2);

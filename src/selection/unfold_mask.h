@@ -19,6 +19,10 @@ struct SuffixQueries {
                          // gists among the sinks are not attended (spec, section 6)
 };
 
+/// What each query attends whatever is chosen: [n_queries, n_keys] bool on the CPU, n_keys =
+/// queries.range.end.
+Tensor always_attended(const ChunkView& view, const MaskRule& rule, const SuffixQueries& queries);
+
 /// One sequence's suffix. All that does not depend on a layer's queries and keys is computed once,
 /// by the constructor; the methods are const, deterministic, record no gradients, and are safe from
 /// many threads. Refers to the layout, which must outlive it.

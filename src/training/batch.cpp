@@ -22,19 +22,6 @@ bool before(const GistLayout& a, const GistLayout& b) {
                    a.levels().begin(), a.levels().end(), b.levels().begin(), b.levels().end());
 }
 
-GistLayout prefix_of(const GistLayout& layout) {
-  GistLayout prefix(layout.chunk_sizes(), {layout.token_ids().begin(), layout.token_ids().end()});
-  for (int64_t t = 0; t < layout.prefix_end(); ++t) {
-    const int level = layout.levels()[static_cast<size_t>(t)];
-    if (level == kRawLevel) {
-      prefix.append_raw(layout.ids()[static_cast<size_t>(t)]);
-    } else {
-      prefix.append_gist(level);
-    }
-  }
-  return prefix;
-}
-
 /// Collects rows of a batch before they become tensors.
 struct BatchBuilder {
   std::vector<int64_t> ids, positions, target_rows, target_ids, raw_rows;
@@ -96,11 +83,7 @@ Batch make_batch(std::span<const TrainingRow> rows, const BatchOptions& options)
       batch.groups.push_back({static_cast<int64_t>(builder.ids.size()),
                               0,
                               sequence->layout,
-                              plan_gist_mask(sequence->layout, options.rule),
-                              {}});
-      if (options.splits_suffix && sequence->layout.prefix_end() > 0) {
-        batch.groups.back().prefix = plan_gist_mask(prefix_of(sequence->layout), options.rule);
-      }
+                              plan_gist_mask(sequence->layout, options.rule)});
     }
     ++batch.groups.back().n_sequences;
     builder.add(*sequence);
@@ -149,7 +132,7 @@ Batch raw_only(const Batch& batch) {
       }
     }
     const GistMaskPlanPtr plan = plan_gist_mask(layout, {});
-    raw.groups.push_back({first, group.n_sequences, std::move(layout), plan, {}});
+    raw.groups.push_back({first, group.n_sequences, std::move(layout), plan});
     first += raw.groups.back().n_rows();
   }
   const Tensor picked = to_tensor(rows).to(batch.ids.device());
@@ -183,9 +166,6 @@ Batch to_device(const Batch& batch, torch::Device device) {
   }
   for (SequenceGroup& group : moved.groups) {
     group.plan = to_device(*group.plan, device);
-    if (group.prefix) {
-      group.prefix = to_device(*group.prefix, device);
-    }
   }
   return moved;
 }

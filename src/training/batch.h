@@ -20,8 +20,7 @@ struct SequenceGroup {
   int64_t first_row = 0;  // in the batch's tokens
   int64_t n_sequences = 0;
   GistLayout layout;
-  GistMaskPlanPtr plan;    // of the whole sequence
-  GistMaskPlanPtr prefix;  // of its prefix alone; null unless the suffix attends in another way
+  GistMaskPlanPtr plan;  // of the whole sequence
 
   int64_t n_rows() const { return n_sequences * layout.n_tokens(); }
 };
@@ -53,7 +52,6 @@ struct Batch {
 
 struct BatchOptions {
   MaskRule rule = {};
-  bool splits_suffix = false;  // plans of prefixes are wanted, for selective unfolding
   int64_t route_queries = 0;   // of a sequence, for routing distillation; 0: none
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 namespace ssa {
 namespace {
@@ -66,13 +67,13 @@ std::pair<Tensor, Tensor> padded_rows(const std::vector<Routes>& routes, const L
   return {rows, pads};
 }
 
-RoutePlan::Level plan_level(const std::vector<Routes>& routes, int level, const Tensor& key_rows) {
+RoutePlan::Level plan_level(const std::vector<Routes>& routes, int level) {
   RoutePlan::Level plan;
   std::tie(plan.gist_rows, plan.gist_pads) =
       padded_rows(routes, [level](const Routes& each) -> std::span<const int64_t> {
         return level < each.n_levels ? each.layout->gists(level) : std::span<const int64_t>();
       });
-  plan.chunk_of = torch::full_like(key_rows, plan.gist_rows.size(1));
+  plan.ends = torch::zeros_like(plan.gist_rows);
   plan.weights = torch::zeros({std::ssize(routes)}, torch::kFloat64);
   for (size_t i = 0; i < routes.size(); ++i) {
     const Routes& each = routes[i];
@@ -81,11 +82,13 @@ RoutePlan::Level plan_level(const std::vector<Routes>& routes, int level, const 
       continue;
     }
     plan.weights.mutable_data_ptr<double>()[i] = 1.0 / each.n_levels;
-    auto* chunk =
-        plan.chunk_of.mutable_data_ptr<int64_t>() + static_cast<int64_t>(i) * key_rows.size(1);
+    // Taught tokens stand in order, so that those of a chunk are a run of them.
+    auto* ends =
+        plan.ends.mutable_data_ptr<int64_t>() + static_cast<int64_t>(i) * plan.ends.size(1);
     for (const int64_t token : each.taught) {
-      *chunk++ = each.layout->chunk_of(level, token);
+      ++ends[each.layout->chunk_of(level, token)];
     }
+    std::partial_sum(ends, ends + plan.ends.size(1), ends);
   }
   return plan;
 }
@@ -116,12 +119,14 @@ class RouteScores {
   Tensor q_;  // [n_sequences, n_kv_heads, group * n_queries, head_dim]
 };
 
-/// Sums of the last dimension over each chunk, by a product: scattered sums of so many numbers
-/// would wait for each other. share: [n_sequences, n_kv_heads, n_rows, n_keys].
-Tensor sum_chunks(const Tensor& share, const Tensor& chunk_of, int64_t n_chunks) {
-  const Tensor chunks = torch::arange(n_chunks, chunk_of.options());
-  const Tensor belongs = (chunk_of.unsqueeze(-1) == chunks).to(share.scalar_type());
-  return torch::bmm(share.flatten(1, 2), belongs).unflatten(1, {share.size(1), -1});
+/// Of running sums over keys, [n_sequences, n_kv_heads, n_rows, n_keys], what lies between the ends
+/// of one chunk and the next: [.., n_gists]. ends: [n_sequences, n_gists].
+Tensor sum_chunks(const Tensor& running, const Tensor& ends) {
+  const Tensor last = (ends - 1).clamp_min(0).unsqueeze(1).unsqueeze(1).expand(
+      {running.size(0), running.size(1), running.size(2), ends.size(1)});
+  const Tensor up_to =
+      running.gather(3, last).masked_fill_((ends == 0).unsqueeze(1).unsqueeze(1), 0);
+  return torch::cat({up_to.narrow(3, 0, 1), up_to.diff(1, 3)}, 3);
 }
 
 }  // namespace
@@ -132,7 +137,7 @@ RoutePlan RoutePlan::to(torch::Device device) const {
       &moved.query_rows, &moved.query_weights, &moved.key_rows, &moved.key_pads};
   for (Level& level : moved.levels) {
     tensors.insert(tensors.end(),
-                   {&level.gist_rows, &level.gist_pads, &level.chunk_of, &level.weights});
+                   {&level.gist_rows, &level.gist_pads, &level.ends, &level.weights});
   }
   for (Tensor* tensor : tensors) {
     if (tensor->defined()) {
@@ -173,7 +178,7 @@ RoutePlan plan_routes(std::span<const RoutedSequence> sequences,
   const Tensor asks = query_pads.logical_not().to(torch::kFloat64);
   plan.query_weights = asks / asks.sum(1, /*keepdim=*/true);
   for (int level = 0; level < n_levels; ++level) {
-    plan.levels.push_back(plan_level(routes, level, plan.key_rows));
+    plan.levels.push_back(plan_level(routes, level));
   }
   return plan;
 }
@@ -181,22 +186,22 @@ RoutePlan plan_routes(std::span<const RoutedSequence> sequences,
 Tensor route_loss(const AttentionInput& in, const RoutePlan& plan) {
   const RouteScores scores(in, plan.query_rows);
   const auto wide = torch::promote_types(in.q.scalar_type(), torch::kFloat32);
-  Tensor share;
+  Tensor running;  // sums of the queries' attention to the keys up to each
   {
     const torch::NoGradGuard no_grad;
-    share = scores.against(in.k, plan.key_rows, plan.key_pads).softmax(-1);
+    running = scores.against(in.k, plan.key_rows, plan.key_pads).softmax(-1, wide).cumsum(-1);
   }
   const int64_t n_queries = plan.query_rows.size(1), n_heads = in.q.size(1);
   const Tensor weights = plan.query_weights.to(wide) / static_cast<double>(n_heads);
   Tensor loss;
   for (const RoutePlan::Level& level : plan.levels) {
-    const Tensor teacher = sum_chunks(share, level.chunk_of, level.gist_rows.size(1)).to(wide);
+    const Tensor teacher = sum_chunks(running, level.ends).clamp_min_(0);
     const Tensor student = scores.against(in.k, level.gist_rows, level.gist_pads)
                                .log_softmax(-1, wide)
                                .masked_fill(level.gist_pads.unsqueeze(1).unsqueeze(1), 0);
     const Tensor divergence = torch::kl_div(student, teacher, at::Reduction::None)
                                   .sum(-1)
-                                  .view({share.size(0), -1, n_queries})
+                                  .view({running.size(0), -1, n_queries})
                                   .sum(1);  // over heads: [n_sequences, n_queries]
     const Tensor sum = (divergence * weights * level.weights.to(wide).unsqueeze(1)).sum();
     loss = loss.defined() ? loss + sum : sum;

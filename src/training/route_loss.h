@@ -20,7 +20,7 @@ struct RoutePlan {
   struct Level {
     Tensor gist_rows;  // [n_sequences, n_gists]
     Tensor gist_pads;  // the same: is padding
-    Tensor chunk_of;   // [n_sequences, n_keys] ordinal of a key's gist; padding: n_gists
+    Tensor ends;       // [n_sequences, n_gists] keys up to the end of each gist's chunk
     Tensor weights;  // [n_sequences] float64: 1 / levels of the sequence, 0 where it has none here
   };
   Tensor query_rows;          // [n_sequences, n_queries]

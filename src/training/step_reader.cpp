@@ -14,7 +14,6 @@ void add(BatchCounts& sum, const BatchCounts& counts) {
 
 BatchOptions batch_options(const ObjectiveOptions& objective) {
   return {.rule = objective.rule,
-          .splits_suffix = objective.weights.sft > 0 || objective.distill_unfolds,
           .route_queries = objective.weights.route > 0 ? objective.route_queries : 0};
 }
 

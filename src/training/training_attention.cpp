@@ -6,9 +6,7 @@
 #include <numeric>
 
 #include "attention/gist_mask_attention.h"
-#include "attention/visible_attention.h"
 #include "attention/window_part.h"
-#include "selection/unfold_mask.h"
 #include "training/route_loss.h"
 
 namespace ssa {
@@ -59,37 +57,15 @@ Tensor attend_fully_at_once(const AttentionInput& in, const Batch& batch) {
                                                   in.scale));
 }
 
-/// Attention under a mask, [n_kv_heads, n_rows, n_keys] bool. q: [n_rows, n_heads, head_dim]; k, v:
-/// [n_keys, n_kv_heads, head_dim].
-Tensor attend_under(const AttentionInput& in, const Tensor& visible) {
-  const int64_t group = in.q.size(1) / in.k.size(1);
-  const auto heads = [](const Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
-  const auto shared = [&](const Tensor& x) { return heads(x.repeat_interleave(group, 1)); };
-  const Tensor out = visible_attention(heads(in.q),
-                                       shared(in.k),
-                                       shared(in.v),
-                                       visible.repeat_interleave(group, 0).unsqueeze(0),
-                                       in.scale);
-  return out.squeeze(0).transpose(0, 1);
-}
-
-/// The suffix of one sequence, over what it unfolds.
-Tensor unfold_suffix(const AttentionInput& in, const SequenceGroup& group, const UnfoldMask& mask) {
-  const int64_t prefix = group.layout.prefix_end();
-  const Tensor q = in.q.narrow(0, prefix, group.layout.n_tokens() - prefix);
-  const Tensor visible = mask.attended(q.detach(), in.k.transpose(0, 1).detach());
-  return attend_under({q, in.k, in.v, in.scale}, visible);
-}
-
-/// One sequence's prefix under the gist mask.
-Tensor attend_prefix(const AttentionInput& in, const SequenceGroup& group) {
-  const AttentionInput prefix = rows_of(in, 0, group.layout.prefix_end());
-  return gist_mask_attention(prefix.q, prefix.k, prefix.v, group.prefix, in.scale);
-}
-
-bool has_suffix_to_unfold(const SequenceGroup& group) {
-  return group.prefix && group.layout.prefix_end() > 0 &&
-         group.layout.prefix_end() < group.layout.n_tokens();
+std::vector<UnfoldedSequence> sequences_to_unfold(const Batch& batch) {
+  std::vector<UnfoldedSequence> sequences;
+  for (const SequenceGroup& group : batch.groups) {
+    const int64_t n = group.layout.n_tokens(), prefix = group.layout.prefix_end();
+    for (int64_t i = 0; prefix > 0 && prefix < n && i < group.n_sequences; ++i) {
+      sequences.push_back({&group.layout, group.first_row + i * n});
+    }
+  }
+  return sequences;
 }
 
 }  // namespace
@@ -106,50 +82,39 @@ Tensor TrainingAttention::attend(int64_t layer, const AttentionInput& in) {
       in.q.scalar_type() == torch::kBFloat16) {
     return attend_fully_at_once(in, batch_);
   }
-  const bool unfolds = options_.mode == TrainingMode::kUnfold && layer > 0;
-  Tensor together;  // all rows under the gist mask, where the device attends them at once
-  if (options_.mode != TrainingMode::kFull && batch_.together &&
-      serves_windows(in.q, options_.rule.sink)) {
-    together = gist_mask_attention(in.q, in.k, in.v, batch_.together, in.scale);
-    if (!unfolds) {
-      return together;
-    }
+  if (options_.mode == TrainingMode::kFull) {
+    return by_groups(in, [&](const AttentionInput& rows, const SequenceGroup& group) {
+      return attend_fully(rows, group.n_sequences);
+    });
   }
+  const Tensor out =
+      batch_.together && serves_windows(in.q, options_.rule.sink)
+          ? gist_mask_attention(in.q, in.k, in.v, batch_.together, in.scale)
+          : by_groups(in, [&](const AttentionInput& rows, const SequenceGroup& group) {
+              return gist_mask_attention(rows.q, rows.k, rows.v, group.plan, in.scale);
+            });
+  return options_.mode == TrainingMode::kUnfold && layer > 0 ? unfolding(in).attend(in, out) : out;
+}
+
+template <class Fn>
+Tensor TrainingAttention::by_groups(const AttentionInput& in, const Fn& attend_group) const {
   std::vector<Tensor> outputs;
   for (const SequenceGroup& group : batch_.groups) {
-    const AttentionInput rows = rows_of(in, group.first_row, group.n_rows());
-    if (options_.mode == TrainingMode::kFull) {
-      outputs.push_back(attend_fully(rows, group.n_sequences));
-    } else if (unfolds && has_suffix_to_unfold(group)) {
-      const UnfoldMask& mask = mask_of(group, in);
-      const int64_t n = group.layout.n_tokens(), prefix = group.layout.prefix_end();
-      for (int64_t i = 0; i < group.n_sequences; ++i) {
-        const AttentionInput sequence = rows_of(rows, i * n, n);
-        outputs.push_back(together.defined() ? together.narrow(0, group.first_row + i * n, prefix)
-                                             : attend_prefix(sequence, group));
-        outputs.push_back(unfold_suffix(sequence, group, mask));
-      }
-    } else if (together.defined()) {
-      outputs.push_back(together.narrow(0, group.first_row, group.n_rows()));
-    } else {
-      outputs.push_back(gist_mask_attention(rows.q, rows.k, rows.v, group.plan, in.scale));
-    }
+    outputs.push_back(attend_group(rows_of(in, group.first_row, group.n_rows()), group));
   }
   return outputs.size() == 1 ? outputs[0] : torch::cat(outputs);
 }
 
-const UnfoldMask& TrainingAttention::mask_of(const SequenceGroup& group, const AttentionInput& in) {
-  std::unique_ptr<UnfoldMask>& mask = masks_[group.first_row];
-  if (!mask) {
-    const int64_t n = group.layout.n_tokens();
-    mask = std::make_unique<UnfoldMask>(ChunkView{group.layout, true},
-                                        options_.rule,
-                                        options_.selection,
-                                        SuffixQueries{{group.layout.prefix_end(), n}, n},
-                                        in.q.size(1) / in.k.size(1),
-                                        in.q.device());
+const SuffixUnfolding& TrainingAttention::unfolding(const AttentionInput& in) {
+  if (!unfolding_) {
+    unfolding_ = std::make_unique<const SuffixUnfolding>(sequences_to_unfold(batch_),
+                                                         options_.rule,
+                                                         options_.selection,
+                                                         in.k.size(1),
+                                                         in.q.size(1) / in.k.size(1),
+                                                         in.q.device());
   }
-  return *mask;
+  return *unfolding_;
 }
 
 Tensor TrainingAttention::take_layer_loss() {

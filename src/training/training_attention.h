@@ -1,12 +1,11 @@
 // How a training batch attends: an AttentionContext with gradients and without a cache.
 #pragma once
 
-#include <map>
 #include <memory>
 
 #include "attention/attention.h"
-#include "selection/unfold_mask.h"
 #include "training/batch.h"
+#include "training/suffix_unfolding.h"
 
 namespace ssa {
 
@@ -43,13 +42,15 @@ class TrainingAttention : public TrainingContext {
   Tensor take_layer_loss() override;
 
  private:
-  const UnfoldMask& mask_of(const SequenceGroup& group, const AttentionInput& in);
+  /// All groups' rows, group by group.
+  template <class Fn>
+  Tensor by_groups(const AttentionInput& in, const Fn& attend_group) const;
+  const SuffixUnfolding& unfolding(const AttentionInput& in);
 
   const Batch& batch_;
   TrainingAttentionOptions options_;
   Tensor route_loss_;
-  std::map<int64_t, std::unique_ptr<UnfoldMask>>
-      masks_;  // by a group's first row; made when first asked for
+  std::unique_ptr<const SuffixUnfolding> unfolding_;  // made when first asked for
 };
 
 }  // namespace ssa

@@ -235,7 +235,7 @@ TEST_P(AdapterGradients, AreThoseOfTheModelWithTheUpdateInItsWeights) {
   options.selection.ratio = 6;
   options.route_queries = 4;
   options.recompute_layers = recomputes;
-  const Batch batch = letters_with_gists({options.rule, true, options.route_queries});
+  const Batch batch = letters_with_gists({options.rule, options.route_queries});
   Objective adapted(*models.base, nullptr, options, models.adapter->power());
   Objective plain(*models.merged, nullptr, options);
   const Losses found = adapted.run(batch, count(batch)), expected = plain.run(batch, count(batch));

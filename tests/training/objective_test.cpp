@@ -61,7 +61,7 @@ std::vector<Tensor> gradients_of(CausalLM& model,
   Objective objective(model, teacher, options);
   for (const TrainingRow& row : micro_batches) {
     const Losses found =
-        objective.run(make_batch({&row, 1}, {options.rule, true, options.route_queries}), counts);
+        objective.run(make_batch({&row, 1}, {options.rule, options.route_queries}), counts);
     if (losses != nullptr) {
       *losses = found;
     }
@@ -131,7 +131,7 @@ TEST_P(ObjectiveGradients, AreThoseOfDifferences) {
   const auto model = tiny_model(3, tied), teacher = c.own_teacher ? tiny_model(4, tied) : nullptr;
   const TrainingRow row = row_of(sequences);
   const BatchCounts counts =
-      count(make_batch({&row, 1}, {options.rule, true, options.route_queries}));
+      count(make_batch({&row, 1}, {options.rule, options.route_queries}));
   const DenseObjective dense(*model, teacher.get(), sequences, options, counts);
   Losses losses;
   const std::vector<Tensor> gradients =
@@ -177,7 +177,7 @@ TEST(Objective, LayersComputedAgainGiveTheSameGradients) {
     ObjectiveOptions options = options_of(c);
     const TrainingRow row = row_of(sequences_of(3));
     const BatchCounts counts =
-        count(make_batch({&row, 1}, {options.rule, true, options.route_queries}));
+        count(make_batch({&row, 1}, {options.rule, options.route_queries}));
     const auto model = tiny_model(3);
     const std::vector<Tensor> plain = gradients_of(*model, nullptr, {row}, counts, options);
     options.recompute_layers = true;
@@ -193,7 +193,7 @@ TEST(Objective, MicroBatchesAddUpToTheBatch) {
     const TrainingRow whole = row_of(all), first = row_of({all[0], all[3]}),
                       second = row_of({all[1], all[2]});
     const BatchCounts counts =
-        count(make_batch({&whole, 1}, {options.rule, true, options.route_queries}));
+        count(make_batch({&whole, 1}, {options.rule, options.route_queries}));
     const auto model = tiny_model(3);
     const std::vector<Tensor> at_once = gradients_of(*model, nullptr, {whole}, counts, options);
     EXPECT_LT(
@@ -207,7 +207,7 @@ TEST(Objective, EvaluatesSuffixesUnderEveryMode) {
   const std::vector<TrainingSequence> sequences = sequences_of(1);
   const TrainingRow row = row_of(sequences);
   ObjectiveOptions options = options_of({"", {.lm = 1, .cpt = 1, .sft = 1}});
-  const Batch batch = make_batch({&row, 1}, {options.rule, true, options.route_queries});
+  const Batch batch = make_batch({&row, 1}, {options.rule, options.route_queries});
   std::vector<TrainingSequence> suffixes = sequences;  // the reference counts what it is given
   for (TrainingSequence& sequence : suffixes) {
     std::fill(sequence.targets.begin(),

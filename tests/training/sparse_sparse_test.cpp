@@ -236,7 +236,7 @@ std::shared_ptr<CausalLM> model_of(const SparseCase& c) {
 
 Losses run(CausalLM& model, const TrainingRow& row, const ObjectiveOptions& options) {
   model.zero_grad();
-  const Batch batch = make_batch({&row, 1}, {options.rule, false});
+  const Batch batch = make_batch({&row, 1}, {options.rule});
   return Objective(model, nullptr, options).run(batch, count(batch));
 }
 

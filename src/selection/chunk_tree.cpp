@@ -1,7 +1,9 @@
-#include "evaluation/chunk_tree.h"
+#include "selection/chunk_tree.h"
 
 #include <algorithm>
 #include <limits>
+
+#include "selection/best_gists.h"
 
 namespace ssa {
 namespace {
@@ -23,7 +25,7 @@ int64_t most_gists(std::span<const ChunkView> views, int level) {
   return most;
 }
 
-Tensor parents_of(std::span<const ChunkView> views, int level, torch::Device device) {
+Tensor padded_parents(std::span<const ChunkView> views, int level, torch::Device device) {
   const int64_t none = most_gists(views, level + 1);
   std::vector<std::vector<int64_t>> parents;
   for (const ChunkView& view : views) {
@@ -37,12 +39,12 @@ Tensor parents_of(std::span<const ChunkView> views, int level, torch::Device dev
 }
 
 /// With a column behind the last that is false everywhere.
-Tensor with_none(const Tensor& kept) {
+Tensor with_false_column(const Tensor& kept) {
   return torch::constant_pad_nd(kept, {0, 1});
 }
 
 /// The place of each score along the last dimension, best first; behind all where not eligible.
-Tensor places(const Tensor& scores, const Tensor& eligible) {
+Tensor places_by_score(const Tensor& scores, const Tensor& eligible) {
   const Tensor hidden = eligible.logical_not();
   const Tensor order =
       torch::argsort(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()),
@@ -64,7 +66,7 @@ ChunkTree::ChunkTree(std::span<const ChunkView> views,
   const int n_levels = views.front().layout.n_levels();
   std::vector<int64_t> first;  // column of each level
   for (int level = 0; level < n_levels; ++level) {
-    parents_.push_back(level + 1 < n_levels ? parents_of(views, level, device) : Tensor());
+    parents_.push_back(level + 1 < n_levels ? padded_parents(views, level, device) : Tensor());
     first.push_back(n_gists_);
     n_gists_ += most_gists(views, level);
   }
@@ -97,8 +99,14 @@ Tensor ChunkTree::for_rows(const Tensor& x, at::IntArrayRef sizes) const {
 }
 
 ChunkTree::Ranked ChunkTree::rank(std::vector<Tensor> scores) const {
-  const Tensor top = places(scores.back(), scores.back().isnan().logical_not());
+  const Tensor top = places_by_score(scores.back(), scores.back().isnan().logical_not());
   return {std::move(scores), top};
+}
+
+Tensor ChunkTree::competing(size_t level, const Tensor& scores, const Tensor& above) const {
+  return above.defined()
+             ? with_false_column(above).gather(3, for_rows(parents_[level], scores.sizes()))
+             : torch::ones(scores.sizes(), scores.options().dtype(torch::kBool));
 }
 
 Tensor ChunkTree::kept(const Ranked& ranked, const std::vector<Tensor>& top_k) const {
@@ -108,9 +116,9 @@ Tensor ChunkTree::kept(const Ranked& ranked, const std::vector<Tensor>& top_k) c
     const int64_t n = scores.size(3);
     Tensor place = ranked.top;
     if (level + 1 < levels.size()) {
-      const Tensor competing =
-          with_none(levels[level + 1]).gather(3, for_rows(parents_[level], scores.sizes()));
-      place = places(scores, competing.logical_and_(scores.isnan().logical_not()));
+      place = places_by_score(
+          scores,
+          competing(level, scores, levels[level + 1]).logical_and_(scores.isnan().logical_not()));
     }
     const Tensor most = top_k[level].clamp_max(n).unsqueeze(1);  // [n_prompts, 1, n_rows]
     levels[level] =
@@ -119,11 +127,26 @@ Tensor ChunkTree::kept(const Ranked& ranked, const std::vector<Tensor>& top_k) c
   return (levels.size() == 1 ? levels.front() : torch::cat(levels, 3)).any(2);
 }
 
+Tensor ChunkTree::kept(const std::vector<Tensor>& scores,
+                       const std::vector<Tensor>& top_k,
+                       std::span<const int64_t> largest_top_k) const {
+  std::vector<Tensor> levels(scores.size());
+  for (size_t level = levels.size(); level-- > 0;) {
+    const Tensor above = level + 1 < levels.size() ? levels[level + 1] : Tensor();
+    const Tensor places = top_k[level].repeat_interleave(n_kv_heads_, 0);  // [n_heads, n_rows]
+    levels[level] = best_gists(scores[level],
+                               competing(level, scores[level], above),
+                               places.unsqueeze(2).unsqueeze(3),
+                               largest_top_k[level]);
+  }
+  return (levels.size() == 1 ? levels.front() : torch::cat(levels, 3)).any(2);
+}
+
 Tensor ChunkTree::keys(const Tensor& kept) const {
   if (column_of_key_.size(0) == 1) {
-    return with_none(kept).index_select(2, column_of_key_[0]);
+    return with_false_column(kept).index_select(2, column_of_key_[0]);
   }
-  return with_none(kept).gather(2, for_rows(column_of_key_, kept.sizes()));
+  return with_false_column(kept).gather(2, for_rows(column_of_key_, kept.sizes()));
 }
 
 Tensor ChunkTree::added_keys(const Tensor& always) const {

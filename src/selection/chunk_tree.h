@@ -1,5 +1,6 @@
 // Chunks that score best, for rows with budgets of their own, without a word from the device:
-// unfold_mask.h's choice where how many a row keeps is known to the device alone.
+// unfold_mask.h's choice for several prompts at once, also where how many a row keeps is known to the
+// device alone.
 #pragma once
 
 #include <torch/types.h>
@@ -36,6 +37,12 @@ class ChunkTree {
   /// ordinal; NaN is never kept.
   Tensor kept(const Ranked& ranked, const std::vector<Tensor>& top_k) const;
 
+  /// The same of scores that nobody ranked, where the host knows how many places there are at most,
+  /// by level: several times as fast.
+  Tensor kept(const std::vector<Tensor>& scores,
+              const std::vector<Tensor>& top_k,
+              std::span<const int64_t> largest_top_k) const;
+
   /// Keys that kept gists bring in: [n_heads, n_rows, n_keys] bool.
   Tensor keys(const Tensor& kept) const;
   /// How many keys each gist brings in that `always`, [n_prompts, n, n_keys] bool, does not show:
@@ -45,6 +52,9 @@ class ChunkTree {
   size_t n_levels() const { return parents_.size(); }
 
  private:
+  /// Gists that compete at a level: [n_heads, n_rows, choosers, n] bool. above: kept one level up,
+  /// undefined at the highest.
+  Tensor competing(size_t level, const Tensor& scores, const Tensor& above) const;
   /// x [n_prompts, n] for rows of heads: [n_heads, dim.., n], as gather() takes it.
   Tensor for_rows(const Tensor& x, at::IntArrayRef sizes) const;
 
