@@ -22,6 +22,22 @@ struct Slot {
 std::array<Slot, 64> slots;
 std::mutex slots_mutex;
 
+std::atomic<bool> interrupt_armed = false, interrupt_noted = false;
+std::atomic<void (*)(int)> interrupt_before = SIG_DFL;
+
+extern "C" void note_interrupt(int signal) {
+  if (interrupt_armed && !interrupt_noted.exchange(true)) {
+    return;
+  }
+  void (*before)(int) = interrupt_before;
+  if (before == SIG_DFL) {
+    std::signal(signal, SIG_DFL);
+    ::raise(signal);
+  } else {
+    before(signal);
+  }
+}
+
 /// Removes a folder and the files in it. Its entries are read by the bare system call: opendir
 /// allocates.
 void remove_folder(const char* path) {
@@ -72,6 +88,31 @@ void keep_on_interrupt(const std::filesystem::path& path) {
       slot.used = false;
     }
   }
+}
+
+NotedInterrupt::NotedInterrupt() : before_(SIG_IGN) {
+  struct sigaction present = {};
+  if (::sigaction(SIGINT, nullptr, &present) == 0 && present.sa_handler != SIG_IGN) {
+    before_ = present.sa_handler;
+    interrupt_before = before_;
+    interrupt_armed = false;
+    interrupt_noted = false;
+    std::signal(SIGINT, note_interrupt);
+  }
+}
+
+NotedInterrupt::~NotedInterrupt() {
+  if (before_ != SIG_IGN) {
+    std::signal(SIGINT, before_);
+  }
+}
+
+void NotedInterrupt::arm() {
+  interrupt_armed = true;
+}
+
+bool NotedInterrupt::noted() const {
+  return interrupt_noted;
 }
 
 void remove_interrupted_files() {

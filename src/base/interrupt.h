@@ -6,6 +6,9 @@
 
 namespace ssa {
 
+/// Ctrl-C stopped what was asked for; the program exits with 130.
+struct Interrupted {};
+
 /// Sets the signal's handler, unless whoever started the program had it ignored: so nohup does, and
 /// it stays ignored. Returns whether the handler is set.
 bool catch_signal(int signal, void (*handler)(int));
@@ -17,5 +20,21 @@ void remove_on_interrupt(const std::filesystem::path& path);
 void keep_on_interrupt(const std::filesystem::path& path);
 /// Removes what is registered. Safe to call from a signal handler.
 void remove_interrupted_files();
+
+/// While it lives, the first Ctrl-C behind arm() is only noted; a second one, or one before arm(),
+/// does what it did before. One at a time.
+class NotedInterrupt {
+ public:
+  NotedInterrupt();
+  ~NotedInterrupt();
+  NotedInterrupt(const NotedInterrupt&) = delete;
+  NotedInterrupt& operator=(const NotedInterrupt&) = delete;
+
+  void arm();
+  bool noted() const;
+
+ private:
+  void (*before_)(int);
+};
 
 }  // namespace ssa

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/text.h"
 #include "cli/chat_frame.h"
 #include "cli/command.h"
@@ -34,20 +35,27 @@ ChatFrame make_frame(const Checkpoint& checkpoint, const std::string& system) {
                                     : ChatFrame{{}, {{"\nAnswer:", false}}};
 }
 
+std::vector<std::string> read_documents(const AskFlags& flags) {
+  std::vector<std::string> texts;
+  for (const std::string& document : flags.documents) {
+    std::string text = read_text(document);
+    text.erase(text.find_last_not_of(" \t\r\n") + 1);  // as in training: no white space at its end
+    texts.push_back(text + "\n\n");
+  }
+  return texts;
+}
+
 /// Header and documents, each a piece of its own.
 std::vector<std::vector<int64_t>> encode_pieces(const GenerationSession& session,
-                                                const AskFlags& flags,
+                                                const std::vector<std::string>& documents,
                                                 const ChatFrame& frame) {
   const bool chat = !frame.header.empty();
   const Tokenizer& tokenizer = session.tokenizer();
   std::vector<std::vector<int64_t>> pieces;
   pieces.push_back(chat ? tokenizer.encode(frame.header, {.add_special = false})
                         : tokenizer.encode("", {.add_special = true}));
-  for (const std::string& document : flags.documents) {
-    std::string text = read_text(document);
-    text.erase(text.find_last_not_of(" \t\r\n") + 1);  // as in training: no white space at its end
-    pieces.push_back(
-        tokenizer.encode(text + "\n\n", {.add_special = false, .parse_special = false}));
+  for (const std::string& text : documents) {
+    pieces.push_back(tokenizer.encode(text, {.add_special = false, .parse_special = false}));
   }
   std::erase_if(pieces, [](const std::vector<int64_t>& piece) { return piece.empty(); });
   return pieces;
@@ -101,15 +109,21 @@ class FullComparison {
 
 void run_ask(const AskFlags& flags) {
   check_writable(flags.trace);
+  const std::vector<std::string> documents = read_documents(flags);
   GenerationSession session(flags.generation, flags.show || !flags.trace.empty());
   const ChatFrame frame = make_frame(session.checkpoint(), replace_invalid_utf8(flags.system));
-  const auto pieces = encode_pieces(session, flags, frame);
+  const auto pieces = encode_pieces(session, documents, frame);
+  const auto parts_of = [&](const std::string& question) {
+    return PromptParts{pieces, encode_question(session, question, frame)};
+  };
+  session.check_fits(parts_of(flags.question).n_tokens());
+  session.load();
   std::optional<FullComparison> full;
   if (flags.compare_full) {
     full.emplace(flags, session.loaded());
   }
   const auto answer = [&](const std::string& question) {
-    const PromptParts parts{pieces, encode_question(session, question, frame)};
+    const PromptParts parts = parts_of(question);
     session.answer(parts);
     const std::optional<ShownChunks> shown = session.shown_chunks();
     if (flags.show && shown) {
@@ -131,8 +145,15 @@ void run_ask(const AskFlags& flags) {
   const bool prompt = isatty(STDIN_FILENO) == 1;
   std::string question;
   while (prompt && std::fputs("> ", stderr), std::getline(std::cin, question)) {
-    if (!question.empty()) {
+    if (question.empty()) {
+      continue;
+    }
+    try {
       answer(question);
+    } catch (const Interrupted&) {
+      if (!prompt) {
+        throw;
+      }
     }
   }
 }

@@ -16,8 +16,9 @@ struct GenerateFlags {
   std::string suffix;
 };
 
-std::vector<int64_t> encode_prompt(const GenerationSession& session, const PromptFlags& flags) {
-  const std::string text = read_prompt(flags);
+std::vector<int64_t> encode_prompt(const GenerationSession& session,
+                                   const PromptFlags& flags,
+                                   const std::string& text) {
   if (!flags.chat) {
     return session.tokenizer().encode(text,
                                       {.add_special = true, .parse_special = flags.parse_special});
@@ -43,8 +44,14 @@ std::vector<int64_t> encode_suffix(const GenerationSession& session, const Gener
 }
 
 void run_generate(const GenerateFlags& flags) {
+  const std::string text = read_prompt(flags.prompt);
   GenerationSession session(flags.generation);
-  session.answer({{encode_prompt(session, flags.prompt)}, encode_suffix(session, flags)});
+  const PromptParts parts{{encode_prompt(session, flags.prompt, text)},
+                          encode_suffix(session, flags)};
+  check(parts.n_tokens() > 0, "the prompt is empty: there is nothing to continue");
+  session.check_fits(parts.n_tokens());
+  session.load();
+  session.answer(parts);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/escapes.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -32,6 +33,14 @@ void add_sampling_flags(CLI::App& app, SamplingOptions& sampling) {
   app.add_option("--repeat-penalty", sampling.repetition_penalty, "Penalty on tokens seen before")
       ->capture_default_str();
   app.add_option("-s,--seed", sampling.seed, "Seed of the sampler")->capture_default_str();
+}
+
+void check_sampling(const SamplingOptions& sampling) {
+  try {
+    validate(sampling);
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
 }
 
 std::string speed(int64_t n_tokens, double seconds) {
@@ -96,54 +105,72 @@ void add_generation_flags(CLI::App& app, GenerationFlags& flags) {
 }
 
 GenerationSession::GenerationSession(const GenerationFlags& flags, bool records_chunks)
-    : GenerationSession(flags, (validate(flags.sampling), load(flags.model)), records_chunks) {}
+    : flags_(flags),
+      opened_((check_sampling(flags.sampling), open_model(flags.model))),
+      config_(resolve_config(flags.model, *opened_.base)),
+      tokenizer_(load_tokenizer(*opened_.checkpoint, flags.model.model)),
+      record_(records_chunks) {}
 
 GenerationSession::GenerationSession(const GenerationFlags& flags,
                                      LoadedModel loaded,
                                      bool records_chunks)
     : flags_(flags),
+      opened_{loaded.checkpoint, loaded.base, nullptr},
+      config_(loaded.model->config()),
+      tokenizer_(load_tokenizer(*loaded.checkpoint, flags.model.model)),
       loaded_(std::move(loaded)),
-      tokenizer_(load_tokenizer(*loaded_.checkpoint, flags.model.model)),
-      sparse_plan_(
-          plan_attention(flags.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_)),
-      plan_(sparse_plan_),
       record_(records_chunks) {
-  check(!flags.close_chunks || !sparse_plan_.blocks,
+  plan();
+}
+
+void GenerationSession::load() {
+  loaded_ = ssa::load(flags_.model, opened_);
+  plan();
+}
+
+void GenerationSession::plan() {
+  sparse_plan_ =
+      plan_attention(flags_.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_);
+  check(!flags_.close_chunks || !sparse_plan_.blocks,
         "--close-chunks is about gists, and the mode is sparse");
   return_freed_memory();
 }
 
-int64_t GenerationSession::tokens_to_predict(int64_t n_prompt) const {
-  const int64_t positions = loaded_.model->config().max_position_embeddings;
-  const int64_t context = flags_.ctx_size > 0 ? flags_.ctx_size : positions;
-  if (context > positions) {
-    log_warning("--ctx-size ",
-                context,
-                " is beyond the ",
-                positions,
-                " positions the model was trained on; answers may be poor");
-  }
-  check(n_prompt<context,
-                 "the prompt has ",
-                 n_prompt,
-                 " tokens and the context is ",
-                 context,
-                 flags_.ctx_size> 0
-            ? ""
-            : " (the model's positions)",
+int64_t GenerationSession::context() const {
+  return flags_.ctx_size > 0 ? flags_.ctx_size : config_.max_position_embeddings;
+}
+
+void GenerationSession::check_fits(int64_t n_prompt) const {
+  check(n_prompt < context(),
+        "the prompt has ",
+        n_prompt,
+        " tokens and the context is ",
+        context(),
+        flags_.ctx_size > 0 ? "" : " (the model's positions)",
         "; raise --ctx-size or shorten it");
-  const int64_t room = context - n_prompt;
+  const int64_t room = context() - n_prompt;
   check(flags_.predict <= room,
         "the prompt has ",
         n_prompt,
         " tokens: --predict ",
         flags_.predict,
         " would pass the context of ",
-        context,
+        context(),
         "; lower it to ",
         room,
         " or raise --ctx-size");
-  return flags_.predict >= 0 ? flags_.predict : room;
+}
+
+int64_t GenerationSession::tokens_to_predict(int64_t n_prompt) const {
+  check_fits(n_prompt);
+  if (context() > config_.max_position_embeddings) {
+    log_warning("--ctx-size ",
+                context(),
+                " is beyond the ",
+                config_.max_position_embeddings,
+                " positions the model was trained on; answers may be poor");
+  }
+  return flags_.predict >= 0 ? flags_.predict : context() - n_prompt;
 }
 
 int64_t GenerationSession::begin_sequence(const PromptParts& parts, int64_t n_new) {
@@ -236,10 +263,6 @@ void GenerationSession::answer(const PromptParts& parts) {
   if (plan_.gists && plan_.options.has_gists) {
     options.forbidden = plan_.gists->settings().token_ids;
   }
-  options.on_text = [](std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
-  };
   ProgressBar bar("reading");
   options.on_prefill = loaded_.model->device().is_cpu() ? thrifty(bar.callback(), flags_.batch_size)
                                                         : bar.callback();
@@ -255,6 +278,14 @@ void GenerationSession::answer(const PromptParts& parts) {
       closer->before(token, position);
     };
   }
+  // Documents that are half read help nobody: until the first token Ctrl-C ends the program.
+  NotedInterrupt interrupt;
+  options.on_text = [&interrupt](std::string_view text) {
+    interrupt.arm();
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  options.is_stopped = [&interrupt] { return interrupt.noted(); };
   const GenerateResult result =
       generate(tokenizer_, *sequence_, prompt_.ids, prompt_.positions, options);
   std::fputs("\n", stdout);
@@ -264,6 +295,9 @@ void GenerationSession::answer(const PromptParts& parts) {
   }
   answer_ = result.ids;
   report(result, options.n_cached);
+  if (result.finish == FinishReason::kInterrupted) {
+    throw Interrupted();
+  }
 }
 
 std::optional<ShownChunks> GenerationSession::shown_chunks() const {

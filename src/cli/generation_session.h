@@ -34,16 +34,21 @@ void add_generation_flags(CLI::App& app, GenerationFlags& flags);
 /// prompt whose pieces are those of the one before is read from its suffix on.
 class GenerationSession {
  public:
-  /// records_chunks: record() tells which chunks were unfolded, and not only how many keys were
-  /// attended.
+  /// Opens files and reads no weights: prompts can be checked before load(). records_chunks:
+  /// record() tells which chunks were unfolded, and not only how many keys were attended.
   explicit GenerationSession(const GenerationFlags& flags, bool records_chunks = false);
   /// On a model that is loaded, and shared.
   GenerationSession(const GenerationFlags& flags, LoadedModel loaded, bool records_chunks);
 
+  /// Throws Error where a prompt of so many tokens leaves no room for the answer.
+  void check_fits(int64_t n_prompt) const;
+  void load();
+  /// Once loaded. Ctrl-C while the answer is written ends the answer, and Interrupted is thrown
+  /// when all has been reported; the next prompt may follow.
   void answer(const PromptParts& parts);
 
   const LoadedModel& loaded() const { return loaded_; }
-  const Checkpoint& checkpoint() const { return *loaded_.checkpoint; }
+  const Checkpoint& checkpoint() const { return *opened_.checkpoint; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   /// Of the last answer.
   const UnfoldingRecord& record() const { return record_; }
@@ -51,7 +56,9 @@ class GenerationSession {
   std::optional<ShownChunks> shown_chunks() const;
 
  private:
+  int64_t context() const;
   int64_t tokens_to_predict(int64_t n_prompt) const;
+  void plan();
   int64_t begin_sequence(const PromptParts& parts, int64_t n_new);
   PrefixState prefix_state(const PromptParts& parts, const PagedKvCache& cache) const;
   int64_t load_prefix_file(const PromptParts& parts);
@@ -59,10 +66,12 @@ class GenerationSession {
   void report(const GenerateResult& result, int64_t n_cached) const;
 
   const GenerationFlags& flags_;
-  LoadedModel loaded_;
+  OpenedModel opened_;
+  ModelConfig config_;
   Tokenizer tokenizer_;
-  const AttentionPlan sparse_plan_;  // as the flags say
-  AttentionPlan plan_;               // the last prompt's: full attention below --dense-below
+  LoadedModel loaded_;
+  AttentionPlan sparse_plan_;  // as the flags say
+  AttentionPlan plan_;         // the last prompt's: full attention below --dense-below
   std::vector<std::vector<int64_t>> pieces_;  // of the prompt that sequence_ has read
   LaidPrompt prompt_;
   std::vector<int64_t> answer_;  // the last one's tokens

@@ -102,7 +102,7 @@ Json describe_adapter(const std::string& folder) {
 }
 
 void run_info(const InfoFlags& flags) {
-  const auto checkpoint = open_adapted(flags.model);
+  const auto checkpoint = open_model(flags.model).checkpoint;
   Json facts = describe(*checkpoint, flags);
   facts.update(describe_adapter(flags.model.adapter));
   if (flags.json) {

@@ -1,5 +1,5 @@
 // The program `ssa`. Standard output holds results alone; all else goes to standard error. Exit
-// codes: 0 done, 1 the work failed, 2 the command line is wrong.
+// codes: 0 done, 1 the work failed, 2 the command line is wrong, 130 Ctrl-C.
 #include <torch/version.h>
 
 #include <algorithm>
@@ -68,6 +68,8 @@ int run(CLI::App& root, int argc, char** argv) {
     }
     root.parse(argc, argv);
     return 0;
+  } catch (const ssa::Interrupted&) {
+    return 128 + SIGINT;
   } catch (const CLI::Success& success) {  // --help, --version
     return root.exit(success);
   } catch (const CLI::ExtrasError&) {

@@ -99,27 +99,23 @@ torch::Device resolve_device(const ModelFlags& flags) {
   }
 }
 
-std::shared_ptr<const Checkpoint> open_adapted(const ModelFlags& flags) {
-  std::shared_ptr<const Checkpoint> base = open_checkpoint(flags.model);
-  if (flags.adapter.empty()) {
-    return base;
+OpenedModel open_model(const ModelFlags& flags) {
+  OpenedModel opened;
+  opened.base = open_checkpoint(flags.model);
+  opened.checkpoint = opened.base;
+  if (!flags.adapter.empty()) {
+    opened.adapter = std::make_shared<AdapterFiles>(flags.adapter);
+    opened.checkpoint =
+        merged_checkpoint(opened.base, opened.adapter, opened.base->config().vocab_size);
   }
-  const int64_t n_rows = base->config().vocab_size;
-  return merged_checkpoint(std::move(base), std::make_shared<AdapterFiles>(flags.adapter), n_rows);
+  return opened;
 }
 
-LoadedModel load(const ModelFlags& flags) {
+LoadedModel load(const ModelFlags& flags, const OpenedModel& opened) {
   if (flags.threads > 0) {
     torch::set_num_threads(flags.threads);
   }
-  LoadedModel loaded;
-  loaded.base = open_checkpoint(flags.model);
-  loaded.checkpoint = loaded.base;
-  std::shared_ptr<const AdapterFiles> files;
-  if (!flags.adapter.empty()) {
-    files = std::make_shared<AdapterFiles>(flags.adapter);
-    loaded.checkpoint = merged_checkpoint(loaded.base, files, loaded.base->config().vocab_size);
-  }
+  LoadedModel loaded{opened.checkpoint, nullptr, opened.base, nullptr};
   ProgressBar bar("loading");
   LoadOptions options;
   options.dtype = resolve_dtype(flags, loaded.base->config());
@@ -128,11 +124,15 @@ LoadedModel load(const ModelFlags& flags) {
   options.config = resolve_config(flags, *loaded.base);
   options.progress = bar.callback();
   loaded.model = load_model(*loaded.base, options);
-  if (files) {
-    loaded.adapter = Adapter::load(*loaded.model, *files, loaded.model->dtype());
+  if (opened.adapter) {
+    loaded.adapter = Adapter::load(*loaded.model, *opened.adapter, loaded.model->dtype());
     loaded.adapter->pack(*loaded.model);
   }
   return loaded;
+}
+
+LoadedModel load(const ModelFlags& flags) {
+  return load(flags, open_model(flags));
 }
 
 Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path) {

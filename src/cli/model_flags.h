@@ -42,9 +42,6 @@ std::string describe_arithmetic(const ModelFlags& flags, const CausalLM& model);
 /// Throws Error where LibTorch has no such device.
 torch::Device resolve_device(const ModelFlags& flags);
 
-/// The checkpoint as --adapter has it; throws Error if the adapter does not fit.
-std::shared_ptr<const Checkpoint> open_adapted(const ModelFlags& flags);
-
 struct LoadedModel {
   std::shared_ptr<const Checkpoint> checkpoint;  // with the adapter
   std::shared_ptr<CausalLM> model;
@@ -52,9 +49,18 @@ struct LoadedModel {
   std::shared_ptr<Adapter> adapter;        // null: none
 };
 
-/// Sets the number of threads, opens the checkpoint and loads the model, with a progress bar. The
-/// adapter lies beside the base's weights, which are not copied.
-LoadedModel load(const ModelFlags& flags);
+/// Files that are open, and checked against each other, and of whose weights nothing is read.
+struct OpenedModel {
+  std::shared_ptr<const Checkpoint> checkpoint;  // with the adapter
+  std::shared_ptr<const Checkpoint> base;        // without it
+  std::shared_ptr<const AdapterFiles> adapter;   // null: none
+};
+OpenedModel open_model(const ModelFlags& flags);
+
+/// Sets the number of threads and loads the model, with a progress bar. The adapter lies beside the
+/// base's weights, which are not copied.
+LoadedModel load(const ModelFlags& flags, const OpenedModel& opened);
+LoadedModel load(const ModelFlags& flags);  // opens it, too
 
 /// The checkpoint's tokenizer; throws Error if it has none.
 Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path);

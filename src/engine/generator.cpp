@@ -102,6 +102,10 @@ GenerateResult generate(const Tokenizer& tokenizer,
       result.finish = FinishReason::kStop;
       break;
     }
+    if (options.is_stopped && options.is_stopped()) {
+      result.finish = FinishReason::kInterrupted;
+      break;
+    }
     if (static_cast<int64_t>(result.ids.size()) < options.max_new_tokens) {
       if (options.before_token) {
         options.before_token(token, position);

@@ -27,9 +27,10 @@ struct GenerateOptions {
   std::function<void(int64_t token, int64_t position)> before_token = {};
   std::function<void(std::string_view)> on_text = {};  // each complete piece of text
   ProgressFn on_prefill = {};                          // in tokens of the prompt
+  std::function<bool()> is_stopped = {};  // asked before each token behind the first; true: no more
 };
 
-enum class FinishReason { kStop, kLength };
+enum class FinishReason { kStop, kLength, kInterrupted };
 
 struct GenerateResult {
   std::vector<int64_t> ids;  // generated, without the stop token

@@ -6,6 +6,7 @@ import pathlib
 import pty
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -86,6 +87,61 @@ class AnswersTest(unittest.TestCase):
     def loss(self, *flags):
         line = json.loads(self.results(*flags).read_text())
         return line["nll"], line["suffix_tokens"]
+
+    # ------------------------------------------------------------ Ctrl-C
+
+    def start(self, *args, stdin=subprocess.DEVNULL):
+        process = subprocess.Popen([PROGRAM, *map(str, args)], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_ctrl_c_ends_an_answer_that_is_being_written(self):
+        process = self.start("generate", self.model, "-p", "once", "-n", 50000, "-c", 60000, "--ignore-eos")
+        text = process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        text += process.stdout.read()
+        message = process.stderr.read().decode()
+        self.assertEqual(process.wait(60), 130, message)
+        self.assertTrue(text.endswith(b"\n"))
+        self.assertIn("decode: ", message)
+
+    def test_after_ctrl_c_the_next_question_may_come(self):
+        document = self.root / "document.txt"
+        document.write_text("a document of some words. " * 4)
+        ours, its = pty.openpty()
+        flags = ["ask", document, "-m", self.model, "-n", 50000, "-c", 60000, "--ignore-eos"]
+        process = self.start(*flags, stdin=its)
+        os.close(its)
+        answer = process.stdout.fileno()
+        for _ in range(2):
+            os.write(ours, b"who?\n")
+            self.assertNotEqual(os.read(answer, 1), b"")
+            process.send_signal(signal.SIGINT)
+            line = b"before"
+            while line and not line.startswith(b"peak memory"):
+                line = process.stderr.readline()
+            self.assertNotEqual(line, b"", "ended by the first Ctrl-C")
+            os.set_blocking(answer, False)  # the answer is whole by now, and may have been read
+            while process.stdout.read(1 << 16):
+                pass
+            os.set_blocking(answer, True)
+        os.write(ours, b"\x04")  # the end of input
+        process.stdout.read()
+        self.assertEqual(process.wait(60), 0)
+        os.close(ours)
+
+    def test_values_that_sampling_cannot_take(self):
+        for flag, value in [("--temp", -1), ("--top-k", -3), ("--top-p", 2), ("--min-p", -1), ("--repeat-penalty", 0)]:
+            self.assert_refused(run("generate", self.model, "-p", "a", flag, value), str(value), code=2)
+
+    def test_prompts_are_checked_before_weights_are_read(self):
+        long = self.root / "long.txt"
+        long.write_text("word " * 4000)
+        for arguments in (["ask", long, "-m", self.model, "-q", "who?", "-c", 100], ["generate", self.model, "-f", long]):
+            self.assert_refused(run(*arguments), "the context is")  # one line: nothing of loading
+        self.assert_refused(run("ask", self.root / "none.txt", "-m", self.model, "-q", "who?"), "none.txt")
 
     def test_formats_take_escapes(self):
         plain = self.loss()

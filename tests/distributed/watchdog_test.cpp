@@ -37,7 +37,7 @@ WatchdogOptions quick(int rank) {
   options.interval = milliseconds(100);
   options.dead_after = milliseconds(3000);
   // NCCL takes seconds to set itself up in the first operation.
-  options.hang_after = milliseconds(test_device().is_cuda() ? 8000 : 1500);
+  options.hang_after = milliseconds(test_device().is_cuda() ? 8000 : 4500);
   options.on_failure = [rank](const std::string& message) {
     std::ofstream(message_path(rank)) << message;
   };
@@ -166,7 +166,7 @@ TEST(Watchdog, ends_the_job_when_a_rank_hangs) {
   const Outcome outcome = run_ranks();
   EXPECT_EQ(outcome.exit_code, 1);
   for (const std::string& message : outcome.messages) {
-    EXPECT_EQ(message, "rank 1 hangs after step 0: the others have waited for it for 1.5 s");
+    EXPECT_EQ(message, "rank 1 hangs after step 0: the others have waited for it for 4.5 s");
   }
   EXPECT_LT(outcome.seconds, 45);
 }
