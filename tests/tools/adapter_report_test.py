@@ -123,8 +123,8 @@ class Planned(unittest.TestCase):
             data = pathlib.Path(folder) / "kv-2k.jsonl"
             data.write_text("{}")
             models = [adapter.Model(name, None, name.startswith("ssa"), name) for name in names]
-            args = argparse.Namespace(budgets=budgets, parts="main", model=data, limit=0, dtype="auto")
-            return {work.model.name: work for work in adapter.plan(args, models, [("kv-2k", data)])}
+            args = argparse.Namespace(budgets=budgets, parts="main", only="", model=data, limit=0, dtype="auto")
+            return {work.model.name: work for work in adapter.asked(args, adapter.plan(args, models, [("kv-2k", data)]))}
 
     def test_others_wait_for_the_first_gist_adapter(self):
         works = self.works(["ssa-sft", "full-sft", "ssa-cpt", "base"])

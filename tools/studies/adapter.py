@@ -11,7 +11,7 @@ keys without training, with as many keys an item as SSA attends there with the a
 An evaluation is a model, a set and a part: `main` (full attention, gists, ratio 8) or `ratios` (16, 32 and two levels). They go beside
 each other, --slots: a CUDA device each, the most important first; what needs another's budgets waits for it. Each leaves
 OUT/runs/MODEL.SET.PART.json with all that is kept of its items, and is not run again while its model, adapter, items, limit and
-budgets are the same; OUT/items.jsonl and items.jsonl.xz gather them for `adapter_report.py` beside this file. Python's standard library alone.
+budgets are the same. OUT/items.jsonl and items.jsonl.xz gather them for `adapter_report.py` beside this file. Python's standard library alone.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def plan(args, models, sets):
         print("no gist adapter: budgets are N / ratio keys", flush=True)
     base, works = digest(args.model), []
     digests = {name: digest(path) for name, path in sets}
-    for part in args.parts.split(","):
+    for part in GIST_METHODS:
         for name, path in sets:
             of_set = {}
             for model in sorted(models, key=lambda each: each is not source):  # the one that sets budgets comes first
@@ -192,15 +192,20 @@ def make_texts(args):
 
 
 def find_sets(args):
-    """[(name, file)], the most important first."""
+    """[(name, file)] of all sets, the most important first."""
     found = {path.stem: path for path in args.sets.glob("*.jsonl")}
-    wanted = [name for name in args.only.split(",") if name]
-    if args.held_out and (not wanted or any(name in PPL_PREFIXES for name in wanted)):
+    if args.held_out:
         found |= {path.stem: path for path in make_texts(args)}
-    for name in wanted:
-        if name not in found:
-            sys.exit(f"--only {name}: no such set; there are {', '.join(sorted(found))}")
-    return sorted([(name, found[name]) for name in wanted or found], key=lambda each: (place(SETS, each[0]), each[0]))
+    return sorted(found.items(), key=lambda each: (place(SETS, each[0]), each[0]))
+
+
+def asked(args, works):
+    """Those that --only and --parts are about."""
+    for flag, given, known in (("--only", args.only, {work.set for work in works}), ("--parts", args.parts, set(GIST_METHODS))):
+        for name in filter(None, given.split(",")):
+            if name not in known:
+                sys.exit(f"{flag} {name} is not known; known are {', '.join(sorted(known))}")
+    return [work for work in works if work.part in args.parts.split(",") and work.set in (args.only.split(",") if args.only else [work.set])]
 
 
 # -- what is kept of results -------------------------------------------------------------------------------------------
@@ -270,7 +275,7 @@ def main_figure(work, rows):
 def gather(args, works):
     """items.jsonl: a line a set with its items' ids, a line a model, set and method with its numbers in their order.
 
-    All that lies in OUT/runs, of earlier sittings too, but for results of `works` that no longer hold.
+    All that lies in OUT/runs, of earlier sittings and of other models too, but for results of `works` that no longer hold.
     """
     stale = {kept_path(args, work) for work in works if not is_done(args, work)}
     done = [json.loads(path.read_text(encoding="utf-8")) for path in (args.out / "runs").glob("[!.]*.json") if path not in stale]
@@ -422,7 +427,8 @@ def main():
     args = parse_arguments()
     for folder in ("runs", "logs"):
         (args.out / folder).mkdir(parents=True, exist_ok=True)
-    works = plan(args, read_models(args.adapters), find_sets(args))
+    planned = plan(args, read_models(args.adapters), find_sets(args))
+    works = asked(args, planned)
     left = [work for work in works if not is_done(args, work)]
     print(f"{len(works)} evaluations, {len(works) - len(left)} of them done", flush=True)
     if args.list:
@@ -430,7 +436,9 @@ def main():
             print(f"{work.label()}: {'to run' if work in left else 'done'}")
         return
     failed = run_all(args, left)
-    gather(args, works)
+    gather(args, planned)
+    if left := [work for work in works if not is_done(args, work) and work.label() not in failed]:
+        print(f"{len(left)} left, {left[0].label()} the first", flush=True)
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
 
