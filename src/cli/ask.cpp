@@ -26,6 +26,7 @@ struct AskFlags {
   GenerationFlags generation;
   std::vector<std::string> documents;
   std::string question, system, trace;
+  int64_t passages = 0;
   bool show = false, compare_full = false;
 };
 
@@ -110,7 +111,8 @@ class FullComparison {
 void run_ask(const AskFlags& flags) {
   check_writable(flags.trace);
   const std::vector<std::string> documents = read_documents(flags);
-  GenerationSession session(flags.generation, flags.show || !flags.trace.empty());
+  GenerationSession session(flags.generation,
+                            flags.show || flags.passages > 0 || !flags.trace.empty());
   const ChatFrame frame = make_frame(session.checkpoint(), replace_invalid_utf8(flags.system));
   const auto pieces = encode_pieces(session, documents, frame);
   const auto parts_of = [&](const std::string& question) {
@@ -129,6 +131,11 @@ void run_ask(const AskFlags& flags) {
     if (flags.show && shown) {
       const std::string text =
           show_unfolding(session.record(), *shown, session.tokenizer(), wants_colour());
+      std::fputs(text.c_str(), stderr);
+    }
+    if (flags.passages > 0 && shown) {
+      const std::string text =
+          list_passages(session.record(), *shown, session.tokenizer(), flags.passages);
       std::fputs(text.c_str(), stderr);
     }
     if (!flags.trace.empty() && shown) {
@@ -187,6 +194,10 @@ void add_ask_command(CLI::App& root) {
       flags->show,
       "Show which chunks or blocks were opened on standard error: in colour on a terminal, "
       "unless NO_COLOR is set, else as [12x text]");
+  app->add_option("--passages",
+                  flags->passages,
+                  "List so many passages that were opened more than what surrounds them")
+      ->check(CLI::Range(int64_t{0}, int64_t{1000}));
   app->add_flag(
       "--compare-full",
       flags->compare_full,

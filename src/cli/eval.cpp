@@ -283,8 +283,7 @@ void run_eval(const EvalFlags& flags) {
 }
 
 void run_make(const MakeFlags& flags) {
-  const auto checkpoint = open_checkpoint(flags.model);
-  const Tokenizer tokenizer = load_tokenizer(*checkpoint, flags.model);
+  const Tokenizer tokenizer = open_tokenizer(flags.model);
   NeedleOptions options = flags.options;
   const bool pairs = flags.task == "kv";
   options.kind = pairs ? NeedleKind::kKeyValue : parse_needle_kind(flags.kind);

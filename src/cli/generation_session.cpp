@@ -129,8 +129,7 @@ void GenerationSession::load() {
 }
 
 void GenerationSession::plan() {
-  sparse_plan_ =
-      plan_attention(flags_.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_);
+  sparse_plan_ = plan_attention(flags_.attention, *loaded_.checkpoint, *loaded_.model, &tokenizer_);
   check(!flags_.close_chunks || !sparse_plan_.blocks,
         "--close-chunks is about gists, and the mode is sparse");
   return_freed_memory();
@@ -141,12 +140,14 @@ int64_t GenerationSession::context() const {
 }
 
 void GenerationSession::check_fits(int64_t n_prompt) const {
-  check(n_prompt < context(),
-        "the prompt has ",
-        n_prompt,
-        " tokens and the context is ",
-        context(),
-        flags_.ctx_size > 0 ? "" : " (the model's positions)",
+  check(n_prompt<context(),
+                 "the prompt has ",
+                 n_prompt,
+                 " tokens and the context is ",
+                 context(),
+                 flags_.ctx_size> 0
+            ? ""
+            : " (the model's positions)",
         "; raise --ctx-size or shorten it");
   const int64_t room = context() - n_prompt;
   check(flags_.predict <= room,
@@ -266,9 +267,8 @@ void GenerationSession::answer(const PromptParts& parts) {
   ProgressBar bar("reading");
   options.on_prefill = loaded_.model->device().is_cpu() ? thrifty(bar.callback(), flags_.batch_size)
                                                         : bar.callback();
-  // At least the prompt's last query answers.
-  record_.clear(
-      std::min(shared_tokens(plan_, prompt_, parts), static_cast<int64_t>(prompt_.ids.size()) - 1));
+  // The prompt's last query is the first that answers.
+  record_.clear(static_cast<int64_t>(prompt_.ids.size()) - 1);
   options.n_cached = begin_sequence(parts, options.max_new_tokens);
   std::optional<ChunkCloser> closer;
   if (auto* chunked = dynamic_cast<ChunkedAttention*>(&sequence_->attention());

@@ -5,8 +5,11 @@
 #include <torch/utils.h>
 #include <torch/version.h>
 
+#include <filesystem>
+
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "checkpoint/rope_scaling.h"
@@ -139,6 +142,12 @@ Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path) 
   const Json json = checkpoint.tokenizer_json();
   check(!json.is_null(), path, " has no tokenizer.json");
   return Tokenizer::from_json(json);
+}
+
+Tokenizer open_tokenizer(const std::string& path) {
+  const bool plain =
+      is_present(std::filesystem::path(path) / "tokenizer.json") || path.ends_with(".json");
+  return plain ? Tokenizer::from_file(path) : load_tokenizer(*open_checkpoint(path), path);
 }
 
 }  // namespace ssa

@@ -64,5 +64,8 @@ LoadedModel load(const ModelFlags& flags);  // opens it, too
 
 /// The checkpoint's tokenizer; throws Error if it has none.
 Tokenizer load_tokenizer(const Checkpoint& checkpoint, const std::string& path);
+/// The same of a model at a path. A folder with tokenizer.json alone serves, as does the file
+/// itself.
+Tokenizer open_tokenizer(const std::string& path);
 
 }  // namespace ssa

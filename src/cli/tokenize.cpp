@@ -1,6 +1,5 @@
 // ssa tokenize: text to token ids.
 #include <cstdio>
-#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -21,13 +20,6 @@ struct TokenizeFlags {
   bool parse_special = false;
   bool add_special = false;
 };
-
-/// A folder with tokenizer.json alone serves, as does the file itself; else the model's own.
-Tokenizer open_tokenizer(const std::string& path) {
-  namespace fs = std::filesystem;
-  const bool plain = fs::exists(fs::path(path) / "tokenizer.json") || path.ends_with(".json");
-  return plain ? Tokenizer::from_file(path) : load_tokenizer(*open_checkpoint(path), path);
-}
 
 void print_ids(const std::vector<int64_t>& ids) {
   std::string line = "{\"ids\": [";

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -39,6 +40,57 @@ std::string colour_legend(int64_t most) {
     text += std::string(" ") + each + "  " + kPlain;
   }
   return concat(text, " ", most, " times", kUnit);
+}
+
+/// How often each chunk was opened beyond what is usual where it stands: some heads open the
+/// nearest chunks whatever is asked.
+std::vector<int64_t> opened_beyond_usual(const UnfoldingRecord& record, int64_t n_chunks) {
+  constexpr int64_t kAround = 32;
+  std::vector<int64_t> times(static_cast<size_t>(n_chunks), 0), beyond;
+  for (const auto& [chunk, opened] : record.chunks()) {
+    if (chunk < n_chunks) {
+      times[static_cast<size_t>(chunk)] = opened.times;
+    }
+  }
+  for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+    std::vector<int64_t> around(times.begin() + std::max<int64_t>(0, chunk - kAround),
+                                times.begin() + std::min(n_chunks, chunk + kAround + 1));
+    const auto middle = around.begin() + std::ssize(around) / 2;
+    std::nth_element(around.begin(), middle, around.end());
+    beyond.push_back(times[static_cast<size_t>(chunk)] - *middle);
+  }
+  return beyond;
+}
+
+/// The chunks about `peak` that stand out with it, and one more on each side.
+Range passage_about(int64_t peak, const std::vector<int64_t>& beyond) {
+  constexpr int64_t kMost = 6;  // chunks to each side
+  const auto n = static_cast<int64_t>(beyond.size());
+  const auto belongs = [&](int64_t chunk) {
+    return beyond[static_cast<size_t>(chunk)] * 3 > beyond[static_cast<size_t>(peak)];
+  };
+  Range passage{peak, peak + 1};
+  while (passage.begin > 0 && peak - passage.begin < kMost && belongs(passage.begin - 1)) {
+    --passage.begin;
+  }
+  while (passage.end < n && passage.end - peak < kMost && belongs(passage.end)) {
+    ++passage.end;
+  }
+  return {std::max<int64_t>(0, passage.begin - 1), std::min(n, passage.end + 1)};
+}
+
+/// Text of the chunks, without the gists between them, on one line.
+std::string passage_text(const ShownChunks& shown,
+                         const Range& chunks,
+                         const Tokenizer& tokenizer) {
+  std::string text;
+  for (int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
+    text += chunk_text(shown, static_cast<size_t>(chunk), tokenizer);
+  }
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
+  text.erase(0, text.find_first_not_of(' '));
+  return text;
 }
 
 }  // namespace
@@ -116,6 +168,46 @@ std::string show_unfolding(const UnfoldingRecord& record,
     }
   }
   return text + "\n" + (colours ? colour_legend(most) : concat("[Nx ...]: opened N times", kUnit));
+}
+
+std::string list_passages(const UnfoldingRecord& record,
+                          const ShownChunks& shown,
+                          const Tokenizer& tokenizer,
+                          int64_t n) {
+  const std::vector<int64_t> beyond = opened_beyond_usual(record, std::ssize(shown.ranges));
+  std::vector<int64_t> peaks(beyond.size());
+  std::iota(peaks.begin(), peaks.end(), int64_t{0});
+  std::stable_sort(peaks.begin(), peaks.end(), [&](int64_t a, int64_t b) {
+    return beyond[static_cast<size_t>(a)] > beyond[static_cast<size_t>(b)];
+  });
+  std::vector<Range> listed;
+  std::string lines;
+  for (const int64_t peak : peaks) {
+    if (std::ssize(listed) == n || beyond[static_cast<size_t>(peak)] <= 0) {
+      break;
+    }
+    const Range passage = passage_about(peak, beyond);
+    if (std::any_of(listed.begin(), listed.end(), [&](const Range& other) {
+          return passage.begin < other.end && other.begin < passage.end;
+        })) {
+      continue;
+    }
+    listed.push_back(passage);
+    const Range tokens{shown.ranges[static_cast<size_t>(passage.begin)].begin,
+                       shown.ranges[static_cast<size_t>(passage.end - 1)].end};
+    lines += concat("[",
+                    listed.size(),
+                    "] opened ",
+                    record.chunks().at(peak).times,
+                    " times, tokens ",
+                    tokens.begin,
+                    "-",
+                    tokens.end,
+                    ": ",
+                    passage_text(shown, passage, tokenizer),
+                    "\n");
+  }
+  return lines;
 }
 
 std::string trace_unfolding(const UnfoldingRecord& record,

@@ -72,6 +72,14 @@ std::string show_unfolding(const UnfoldingRecord& record,
                            const Tokenizer& tokenizer,
                            bool colours);
 
+/// The n passages that stand out: opened more often than the chunks around them, the most
+/// outstanding first, each with a little of what surrounds it. A line a passage: "[1] opened 717
+/// times, tokens 4701-4733: text".
+std::string list_passages(const UnfoldingRecord& record,
+                          const ShownChunks& shown,
+                          const Tokenizer& tokenizer,
+                          int64_t n);
+
 /// {"chunks": [{"chunk", "begin", "end", "text", "times", "layers"}, ...], "selections",
 /// "mean_attended"}, or "blocks" and "block"; begin and end are indices into the sequence with its
 /// gists.

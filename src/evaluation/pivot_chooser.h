@@ -4,8 +4,8 @@
 #include <memory>
 #include <optional>
 
-#include "selection/chunk_tree.h"
 #include "evaluation/key_chooser.h"
+#include "selection/chunk_tree.h"
 #include "selection/pivot_bank.h"
 
 namespace ssa {

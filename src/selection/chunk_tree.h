@@ -1,6 +1,5 @@
-// Chunks that score best, for rows with budgets of their own, without a word from the device:
-// unfold_mask.h's choice for several prompts at once, also where how many a row keeps is known to the
-// device alone.
+// Chunks that score best, for several prompts at once and rows with budgets of their own:
+// unfold_mask.h's choice, also where how many a row keeps is known to the device alone.
 #pragma once
 
 #include <torch/types.h>

@@ -52,7 +52,7 @@ struct Batch {
 
 struct BatchOptions {
   MaskRule rule = {};
-  int64_t route_queries = 0;   // of a sequence, for routing distillation; 0: none
+  int64_t route_queries = 0;  // of a sequence, for routing distillation; 0: none
 };
 
 /// On the CPU. Sequences are sorted so that equal layouts stand together; which sequences there

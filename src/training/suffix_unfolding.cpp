@@ -49,8 +49,7 @@ SuffixUnfolding::SuffixUnfolding(std::span<const UnfoldedSequence> sequences,
         "selective fine-tuning selects by head: other ways are not offered");
   for (size_t begin = 0; begin < sequences.size();) {
     size_t end = begin + 1;
-    while (end < sequences.size() &&
-           fits(sequences.subspan(begin, end - begin), sequences[end])) {
+    while (end < sequences.size() && fits(sequences.subspan(begin, end - begin), sequences[end])) {
       ++end;
     }
     pieces_.push_back(make_piece(sequences.subspan(begin, end - begin), rule, device));
@@ -96,8 +95,10 @@ SuffixUnfolding::Piece SuffixUnfolding::make_piece(std::span<const UnfoldedSeque
           options_, level, n, layout.n_gists(level), group_size_, layout.chunk_sizes());
       std::fill_n(top_k[static_cast<size_t>(level)].begin() + i * piece.n_queries, n - prefix, k);
     }
-    always[i].narrow(0, 0, n - prefix).narrow(1, 0, n).copy_(
-        always_attended(views[static_cast<size_t>(i)], rule, {{prefix, n}, n}));
+    always[i]
+        .narrow(0, 0, n - prefix)
+        .narrow(1, 0, n)
+        .copy_(always_attended(views[static_cast<size_t>(i)], rule, {{prefix, n}, n}));
   }
   piece.query_rows = index_tensor(query_rows, device);
   piece.key_rows = index_tensor(key_rows, device);
@@ -135,8 +136,8 @@ Tensor SuffixUnfolding::attend(const AttentionInput& in, const Tensor& out) cons
     const Tensor q = side_by_side(in.q, piece.query_rows), k = side_by_side(in.k, piece.key_rows),
                  v = side_by_side(in.v, piece.key_rows);
     const auto for_heads = [&](const Tensor& x) { return x.repeat_interleave(group_size_, 1); };
-    const Tensor attended = visible_attention(
-        q, for_heads(k), for_heads(v), for_heads(visible(piece, q, k)), in.scale);
+    const Tensor attended =
+        visible_attention(q, for_heads(k), for_heads(v), for_heads(visible(piece, q, k)), in.scale);
     rows.push_back(piece.rows);
     outputs.push_back(attended.transpose(1, 2).flatten(0, 1).index_select(0, piece.places));
   }

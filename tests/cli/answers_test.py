@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import random
+import re
 import shutil
 import signal
 import struct
@@ -131,6 +132,22 @@ class AnswersTest(unittest.TestCase):
         process.stdout.read()
         self.assertEqual(process.wait(60), 0)
         os.close(ours)
+
+    def test_passages_that_were_opened(self):
+        document = self.root / "numbers.txt"
+        text = "\n".join(f"line {number} of the text tells of the number {number * 37}" for number in range(50))
+        document.write_text(text)
+        flags = ["ask", document, "-m", self.model, "-q", "who?", "-n", 12, "--ignore-eos", "--pivot", "mean", "--chunk", 8, "--passages", 3]
+        lines = self.good(*flags).stderr.decode().splitlines()
+        passages = [re.fullmatch(r"\[(\d)\] opened (\d+) times, tokens (\d+)-(\d+): (.+)", line) for line in lines if line.startswith("[")]
+        self.assertEqual([passage[1] for passage in passages], ["1", "2", "3"])
+        seen = set()
+        for passage in passages:
+            self.assertGreater(int(passage[2]), 0)
+            tokens = set(range(int(passage[3]), int(passage[4])))
+            self.assertTrue(tokens and not tokens & seen)
+            seen |= tokens
+            self.assertIn(passage[5].strip(), text.replace("\n", " "))
 
     def test_values_that_sampling_cannot_take(self):
         for flag, value in [("--temp", -1), ("--top-k", -3), ("--top-p", 2), ("--min-p", -1), ("--repeat-penalty", 0)]:

@@ -130,8 +130,7 @@ TEST_P(ObjectiveGradients, AreThoseOfDifferences) {
   const bool tied = layout % 2 == 0;
   const auto model = tiny_model(3, tied), teacher = c.own_teacher ? tiny_model(4, tied) : nullptr;
   const TrainingRow row = row_of(sequences);
-  const BatchCounts counts =
-      count(make_batch({&row, 1}, {options.rule, options.route_queries}));
+  const BatchCounts counts = count(make_batch({&row, 1}, {options.rule, options.route_queries}));
   const DenseObjective dense(*model, teacher.get(), sequences, options, counts);
   Losses losses;
   const std::vector<Tensor> gradients =
@@ -176,8 +175,7 @@ TEST(Objective, LayersComputedAgainGiveTheSameGradients) {
   for (const Case& c : kCases) {
     ObjectiveOptions options = options_of(c);
     const TrainingRow row = row_of(sequences_of(3));
-    const BatchCounts counts =
-        count(make_batch({&row, 1}, {options.rule, options.route_queries}));
+    const BatchCounts counts = count(make_batch({&row, 1}, {options.rule, options.route_queries}));
     const auto model = tiny_model(3);
     const std::vector<Tensor> plain = gradients_of(*model, nullptr, {row}, counts, options);
     options.recompute_layers = true;
