@@ -84,9 +84,11 @@ def main():
     depths = sorted(map(int, args.depths.split(",")), reverse=True)
     with tempfile.TemporaryDirectory() as folder:
         program = build(args.llama, pathlib.Path(folder))
-        llamas = {f"llama.cpp -fa {flash}": LlamaCpp(program, args.model, flash, args.threads, args.new, depths) for flash in (0, 1)}
-        for llama in llamas.values():
+        llamas = {}
+        for flash in (0, 1):  # one after the other: their threads wait for each other by spinning
+            llama = LlamaCpp(program, args.model, flash, args.threads, args.new, depths)
             llama.wait()
+            llamas[f"llama.cpp -fa {flash}"] = llama
     print({name: llama.read for name, llama in llamas.items()}, flush=True)
     while args.start and not os.path.exists(args.start):
         subprocess.run(["sleep", "1"])
