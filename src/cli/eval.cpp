@@ -123,14 +123,24 @@ struct SideFiles {
   std::map<std::string, KnownBudgets> budgets;  // by item
 };
 
-EvalOptions eval_options(const EvalFlags& flags, EvalTask task, torch::Device device) {
+/// Prefix tokens whose keys and values take 2 GiB: items of a pass share its launches, and a GPU
+/// has room for them.
+int64_t tokens_at_once(const CausalLM& model) {
+  const ModelConfig& config = model.config();
+  const int64_t a_token = 2 * config.n_layers * config.n_kv_heads * config.head_dim *
+                          static_cast<int64_t>(torch::elementSize(model.dtype()));
+  return (int64_t{2} << 30) / a_token;
+}
+
+EvalOptions eval_options(const EvalFlags& flags, EvalTask task, const CausalLM& model) {
+  const bool cuda = model.device().is_cuda();
   EvalOptions options;
   options.piece = flags.batch_size;
   options.predict = flags.predict.value_or(task == EvalTask::kQa ? 32 : 0);
   options.stop_at_newline = !flags.many_lines;
   options.answers = !flags.likelihood_only;
-  options.together = flags.together.value_or(device.is_cuda() ? 32768 : 0);
-  options.most_rows = device.is_cuda() ? 4096 : options.most_rows;
+  options.together = flags.together.value_or(cuda ? tokens_at_once(model) : 0);
+  options.most_rows = cuda ? 16384 : options.most_rows;
   return options;
 }
 
@@ -266,7 +276,7 @@ void run_eval(const EvalFlags& flags) {
                        },
                        sparse_options(sparse)},
                       methods,
-                      eval_options(flags, task, loaded.model->device()));
+                      eval_options(flags, task, *loaded.model));
   const auto start = std::chrono::steady_clock::now();
   const std::vector<Json> lines = evaluate(evaluator, task, prompts, side.budgets, flags);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -387,8 +397,8 @@ void add_eval_command(CLI::App& root) {
   app->add_option(
          "--together",
          flags->together,
-         "Prefix tokens of several items in one pass (default: on CUDA 32768, else 0: items "
-         "one by one)")
+         "Prefix tokens of several items in one pass (default: on CUDA as many as 2 GiB of keys "
+         "and values hold, else 0: items one by one)")
       ->check(CLI::NonNegativeNumber);
   add_format_flags(*app, *flags);
   add_layout_flags(*app, flags->attention);

@@ -32,7 +32,11 @@ void add_model_flags(CLI::App& app, ModelFlags& flags) {
 void add_run_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("--adapter", flags.adapter, "Folder with a gist adapter for this model")
       ->type_name("DIR");
-  app.add_option("--dtype", flags.dtype, "Number type of weights and arithmetic")
+  app.add_option(
+         "--dtype",
+         flags.dtype,
+         "Number type of weights and arithmetic; auto: bf16 where the checkpoint is bf16 and the "
+         "device multiplies it natively, on CUDA for quantised ones too, else f32")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "f64"}))
       ->capture_default_str();
   app.add_option("--weights",
@@ -59,8 +63,11 @@ ModelConfig resolve_config(const ModelFlags& flags, const Checkpoint& checkpoint
 
 torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config) {
   if (flags.dtype == "auto") {
-    const bool native = flags.device != "cpu" || __builtin_cpu_supports("avx512bf16");
-    return config.dtype == DType::kBF16 && native ? torch::kBFloat16 : torch::kFloat32;
+    // A file that names no float type, quantised ones above all, has none to keep.
+    const bool cuda = flags.device != "cpu";
+    const bool half = config.dtype == DType::kBF16 || (cuda && !config.dtype);
+    const bool native = cuda || __builtin_cpu_supports("avx512bf16");
+    return half && native ? torch::kBFloat16 : torch::kFloat32;
   }
   return flags.dtype == "f64"    ? torch::kFloat64
          : flags.dtype == "bf16" ? torch::kBFloat16

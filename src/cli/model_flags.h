@@ -32,7 +32,7 @@ void add_run_flags(CLI::App& app, ModelFlags& flags);
 void add_model_flags(CLI::App& app, ModelFlags& flags);
 
 /// What --dtype auto means: bf16 where the checkpoint is bf16 and the device multiplies it
-/// natively, else f32.
+/// natively, on CUDA also where it names no float type (quantised matrices), else f32.
 torch::ScalarType resolve_dtype(const ModelFlags& flags, const ModelConfig& config);
 /// The checkpoint's configuration under --rope-scaling.
 ModelConfig resolve_config(const ModelFlags& flags, const Checkpoint& checkpoint);

@@ -58,7 +58,7 @@ def parse_arguments():
     parser.add_argument("--limit", type=int, default=0, help="first so many items of each set (0: all)")
     parser.add_argument("--budgets", default="", help="whose SSA the others get as many keys as (default: the first gist adapter)")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--dtype", default="bf16", help="of all evaluations")
     parser.add_argument("--slots", default="", help="CUDA device of each evaluation at a time, a comma list (default: one, on the first)")
     parser.add_argument("--threads", type=int, default=0, help="of each evaluation (0: a core each)")
     parser.add_argument("--seconds", type=float, default=0, help="end what runs after so many, and gather what is there (0: never)")
