@@ -3,6 +3,7 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -14,6 +15,7 @@
 #include "base/interrupt.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/thread_waiting.h"
 
 namespace {
 
@@ -58,6 +60,12 @@ void check_command(const CLI::App& root, const std::string& word) {
   }
 }
 
+/// Commands that compute. The others are not worth a second start.
+bool runs_a_model(const std::string& command) {
+  constexpr std::array kCommands = {"generate", "ask", "logits", "bench", "train", "eval"};
+  return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
+}
+
 int run(CLI::App& root, int argc, char** argv) {
   try {
     if (argc > 1) {
@@ -94,6 +102,9 @@ int run(CLI::App& root, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && runs_a_model(argv[1])) {
+    ssa::shorten_spinning(argv);
+  }
   install_signal_handlers();
   CLI::App root("Sparse attention over long contexts.", "ssa");
   root.set_version_flag("--version",

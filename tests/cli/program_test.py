@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -311,6 +312,19 @@ class ProgramTest(unittest.TestCase):
         self.assert_refused(run("logits", copy, *flags), "mlp", "24")
         pathlib.Path(copy, "config.json").write_text(json.dumps({**config, "model_type": "mamba", "architectures": ["MambaForCausalLM"]}))
         self.assert_refused(run("info", copy), "mamba", "llama", "qwen2", "qwen3", "llama-nsa")
+
+    def test_waiting_threads_soon_sleep(self):
+        """As OpenMP says what it goes by, whenever it is loaded."""
+        def spins(**given):
+            environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+            result = subprocess.run([PROGRAM, "bench", "--help"], capture_output=True, timeout=120,
+                                    env={**environment, "OMP_DISPLAY_ENV": "VERBOSE", **given})
+            self.assertEqual(result.returncode, 0)
+            return re.findall(r"GOMP_SPINCOUNT = '(\w+)'", result.stderr.decode())
+
+        self.assertEqual(spins()[1:], ["1000"])
+        self.assertEqual(spins(GOMP_SPINCOUNT="7"), ["7"])
+        self.assertEqual(len(spins(OMP_WAIT_POLICY="passive")), 1)
 
     def test_gistify_and_convert_round_trip(self):
         gisted, back = self.path("gisted"), self.path("back")
