@@ -1,4 +1,5 @@
 // ssa eval: tasks measured by many methods at equal budget; ssa eval make: items.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -123,8 +124,7 @@ struct SideFiles {
   std::map<std::string, KnownBudgets> budgets;  // by item
 };
 
-/// Prefix tokens whose keys and values take 2 GiB: items of a pass share its launches, and a GPU
-/// has room for them.
+/// Prefix tokens whose keys and values take 2 GiB: items of a pass share its launches.
 int64_t tokens_at_once(const CausalLM& model) {
   const ModelConfig& config = model.config();
   const int64_t a_token = 2 * config.n_layers * config.n_kv_heads * config.head_dim *
@@ -140,7 +140,9 @@ EvalOptions eval_options(const EvalFlags& flags, EvalTask task, const CausalLM& 
   options.stop_at_newline = !flags.many_lines;
   options.answers = !flags.likelihood_only;
   options.together = flags.together.value_or(cuda ? tokens_at_once(model) : 0);
-  options.most_rows = cuda ? 16384 : options.most_rows;
+  if (cuda) {  // masks and scores are held for all query heads
+    options.most_rows = std::max(options.most_rows, (int64_t{1} << 17) / model.config().n_heads);
+  }
   return options;
 }
 

@@ -140,23 +140,23 @@ int64_t GenerationSession::context() const {
 }
 
 void GenerationSession::check_fits(int64_t n_prompt) const {
-  check(n_prompt<context(),
-                 "the prompt has ",
-                 n_prompt,
-                 " tokens and the context is ",
-                 context(),
-                 flags_.ctx_size> 0
-            ? ""
-            : " (the model's positions)",
+  const int64_t n_context = context();
+  const char* whose = flags_.ctx_size > 0 ? "" : " (the model's positions)";
+  check(n_prompt < n_context,
+        "the prompt has ",
+        n_prompt,
+        " tokens and the context is ",
+        n_context,
+        whose,
         "; raise --ctx-size or shorten it");
-  const int64_t room = context() - n_prompt;
+  const int64_t room = n_context - n_prompt;
   check(flags_.predict <= room,
         "the prompt has ",
         n_prompt,
         " tokens: --predict ",
         flags_.predict,
         " would pass the context of ",
-        context(),
+        n_context,
         "; lower it to ",
         room,
         " or raise --ctx-size");

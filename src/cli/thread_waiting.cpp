@@ -9,7 +9,8 @@
 namespace ssa {
 namespace {
 
-/// What GNU's OpenMP itself takes when it has more threads than the machine has cores.
+/// On idle cores as good as any number up to the default, beside other programs the best of those
+/// tried (docs/performance.md).
 constexpr const char* kSpins = "1000";
 
 }  // namespace
